@@ -1,0 +1,586 @@
+"""Shapes: pictures of a few coloured objects, each with a caption that is true of it.
+
+A procedural data set for conditional generation. A *scene* is a list of one to four objects on a plain light
+background; it can be drawn at any resolution, described by a sentence from a small grammar, and read back from the
+picture (see `gencore.data.shapes_scorer`), so that "does the image show what the caption says?" has an exact answer.
+
+Coordinates are fractions of the picture's side: ``x`` grows to the right, ``y`` grows downwards, (0, 0) is the top
+left corner. The objects' bounding boxes keep a distance of at least `GAP` from each other in x or in y, so no two
+objects touch at any size from 16 px up.
+
+The captions' grammar (EBNF; words are separated by one space)::
+
+    caption     = clause , { "and" , clause } ;
+    clause      = one , [ place | relation , one ] | several ;
+    one         = ( "a" | "an" ) , [ size ] , [ colour ] , shape ;
+    several     = ( "two" | "three" | "four" ) , [ size ] , [ colour ] , shapes ;
+    size        = "small" | "large" ;
+    colour      = "red" | "orange" | "yellow" | "green" | "cyan" | "blue" | "purple" | "black" ;
+    shape       = "circle" | "square" | "triangle" | "cross" | "ring" | "star" ;
+    shapes      = "circles" | "squares" | "triangles" | "crosses" | "rings" | "stars" ;
+    place       = "in" , "the" , "centre" | "at" , "the" , ( vertical , [ horizontal ] | horizontal ) ;
+    vertical    = "top" | "bottom" ;
+    horizontal  = "left" | "right" ;
+    relation    = ( "left" | "right" ) , "of" | "above" | "below" ;
+
+What a caption means:
+
+- It lists *all* objects of the scene, and every noun phrase speaks of objects not yet mentioned.
+- "a red circle at the top left": the object's centre lies in that ninth of the picture (a grid of thirds).
+- "a red circle left of a blue square": the circle's centre is at least `RELATION_GAP` further left than the square's.
+  The four relations compare one coordinate and leave the other free.
+
+Colours stay apart for readers with each of the three kinds of colour blindness (CIE76 difference of at least 21 for
+every pair, the background included, under the simulation of Machado, Oliveira and Fernandes, 2009).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from gencore.data.image_set import ImageSet
+from gencore.errors import InputError
+
+Shape = Literal["circle", "square", "triangle", "cross", "ring", "star"]
+Colour = Literal["red", "orange", "yellow", "green", "cyan", "blue", "purple", "black"]
+Size = Literal["small", "large"]
+
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+COLOURS: tuple[Colour, ...] = get_args(Colour)
+SIZES: tuple[Size, ...] = get_args(Size)
+
+RGB: dict[Colour, tuple[int, int, int]] = {
+    "red": (190, 20, 50), "orange": (255, 115, 0), "yellow": (255, 224, 58), "green": (15, 160, 100),
+    "cyan": (60, 198, 255), "blue": (10, 40, 210), "purple": (168, 74, 180), "black": (20, 20, 20),
+}  # fmt: skip
+BACKGROUND = (245, 245, 245)
+
+RADIUS: dict[Size, float] = {"small": 0.12, "large": 0.19}  # half the side of the box that the shape fills
+GAP = 0.08  # between two objects' boxes
+EDGE = 0.03  # between a box and the picture's edge
+RELATION_GAP = 0.1  # "left of" means: at least this much further left
+MAX_OBJECTS = 4
+MIN_SIZE = 16  # pixels; below, shapes cannot be told apart and neighbours share pixels
+
+PLACES = (
+    ("at the top left", "at the top", "at the top right"),
+    ("at the left", "in the centre", "at the right"),
+    ("at the bottom left", "at the bottom", "at the bottom right"),
+)
+RELATIONS = ("left of", "right of", "above", "below")
+
+# The (colour, shape) pairs that the train split never shows when a data set asks for a test of composition. Each of
+# these colours and shapes is still seen in other pairs.
+HELD_OUT_COMBINATIONS: tuple[tuple[Colour, Shape], ...] = (
+    ("red", "star"), ("orange", "ring"), ("green", "square"), ("cyan", "cross"), ("blue", "circle"), ("purple", "triangle"),
+)  # fmt: skip
+
+_NUMBERS = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4}
+_PLURALS = {shape + ("es" if shape.endswith("s") else "s"): shape for shape in SHAPES}
+
+_PLURAL_OF = {shape: plural for plural, shape in _PLURALS.items()}
+_NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
+
+END = 0  # the token id that ends a caption and fills the rest of the row
+VOCABULARY: tuple[str, ...] = (  # token ids are positions in it
+    "<end>", *_NUMBERS, *SIZES, *COLOURS, *SHAPES, *_PLURALS,
+    "and", "in", "at", "the", "centre", "top", "bottom", "left", "right", "of", "above", "below",
+)  # fmt: skip
+_IDS = {word: i for i, word in enumerate(VOCABULARY)}
+CAPTION_LENGTH = 36  # tokens: the longest caption of four objects and its end
+
+_COPY = 0.25  # how often an object repeats an earlier one, without which "two red circles" would be rare
+_CLEARLY = 0.04  # a caption names a place or relation only if it holds with this much to spare
+_SUPERSAMPLES = 8  # per pixel and axis
+_SEEDS = {"train": 20_231, "heldout": 77_003}
+
+
+# Scenes
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object; its centre (of the bounding box) at (`x`, `y`), in fractions of the picture's side."""
+
+    shape: Shape
+    colour: Colour
+    size: Size
+    x: float
+    y: float
+
+    def __post_init__(self) -> None:
+        for field, allowed in (("shape", SHAPES), ("colour", COLOURS), ("size", SIZES)):
+            value = getattr(self, field)
+            if value not in allowed:
+                raise InputError(f"the object's {field} is {value!r}; choose one of {', '.join(allowed)}")
+        border = self.radius + EDGE
+        if not (border <= self.x <= 1 - border and border <= self.y <= 1 - border):
+            raise InputError(
+                f"the {self.size} object's centre ({self.x:.3g}, {self.y:.3g}) is too near the picture's edge; "
+                f"keep x and y between {border:.2f} and {1 - border:.2f}"
+            )
+
+    @property
+    def radius(self) -> float:
+        return RADIUS[self.size]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One to four objects that keep their distance. Raises `InputError` if they do not."""
+
+    objects: tuple[SceneObject, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.objects) <= MAX_OBJECTS:
+            raise InputError(f"a scene has 1 to {MAX_OBJECTS} objects, this one has {len(self.objects)}")
+        for a, b in itertools.combinations(self.objects, 2):
+            if not _apart(a, b):
+                raise InputError(f"the {a.colour} {a.shape} and the {b.colour} {b.shape} are too close; move one away")
+
+
+def _apart(a: SceneObject, b: SceneObject) -> bool:
+    return max(abs(a.x - b.x), abs(a.y - b.y)) >= a.radius + b.radius + GAP
+
+
+def _uniforms(generator: torch.Generator) -> Iterator[float]:
+    """Uniform numbers in [0, 1), drawn in blocks: single draws would take most of the time."""
+    while True:
+        yield from torch.rand(64, generator=generator, dtype=torch.float64).tolist()
+
+
+def sample_scene(
+    generator: torch.Generator,
+    objects: int = 3,
+    *,
+    without: Sequence[tuple[Colour, Shape]] = (),
+    including: Sequence[tuple[Colour, Shape]] = (),
+) -> Scene:
+    """Draw a scene.
+
+    The number of objects is uniform on 1 ... `objects`; colours, shapes and sizes are uniform, except that one object
+    in four repeats an earlier one; positions are uniform among those that fit.
+
+    Parameters
+    ----------
+    generator : torch.Generator
+        The source of randomness (on the CPU).
+    objects : int
+        The largest number of objects, 1 to 4.
+    without : sequence of (colour, shape)
+        Pairs that must not appear.
+    including : sequence of (colour, shape)
+        Unless empty, at least one object is one of these pairs.
+    """
+    _check_objects(objects)
+    pairs = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in without]
+    wanted = [pair for pair in including if pair in pairs]
+    if including and not wanted or not pairs:
+        raise InputError("without excludes every (colour, shape) that the scene may or must include; leave some")
+    draw = _uniforms(generator)
+
+    def choose(options: Sequence):
+        return options[int(next(draw) * len(options))]
+
+    count = 1 + int(next(draw) * objects)
+    while True:  # rarely more than once or twice: only crowded scenes of large objects find no room
+        kinds = []
+        for i in range(count):
+            if i and next(draw) < _COPY:
+                kinds.append(choose(kinds))
+            else:
+                kinds.append((*choose(wanted if wanted and i == 0 else pairs), choose(SIZES)))
+        placed: list[SceneObject] = []
+        for colour, shape, size in kinds:
+            border = RADIUS[size] + EDGE
+            for _ in range(20):
+                x, y = (border + (1 - 2 * border) * next(draw) for _ in range(2))
+                candidate = SceneObject(shape, colour, size, x, y)
+                if all(_apart(candidate, other) for other in placed):
+                    placed.append(candidate)
+                    break
+            else:
+                break
+        if len(placed) == count:
+            return Scene(tuple(placed))
+
+
+def _check_objects(objects: int) -> None:
+    if not 1 <= objects <= MAX_OBJECTS:
+        raise InputError(f"objects is {objects}; choose the largest number of objects, 1 to {MAX_OBJECTS}")
+
+
+# Drawing
+
+
+def coverage(shape: Shape, u: Tensor, v: Tensor) -> Tensor:
+    """Whether points lie inside a shape: bool, of the broadcast shape of `u` and `v`.
+
+    Parameters
+    ----------
+    shape : Shape
+        Which.
+    u, v : Tensor
+        Coordinates relative to the shape's centre in units of its radius (v downwards); every shape lies in [-1, 1]².
+    """
+    match shape:
+        case "circle":
+            return u.square() + v.square() <= 1
+        case "square":
+            return (u.abs() <= 0.88) & (v.abs() <= 0.88)  # nearly the circle's area
+        case "triangle":
+            return (u.abs() <= (v + 1) / 1.9) & (v <= 0.9)
+        case "cross":
+            a, b = u.abs(), v.abs()
+            return ((a <= 0.34) & (b <= 1)) | ((a <= 1) & (b <= 0.34))
+        case "ring":
+            squared = u.square() + v.square()
+            return (squared <= 1) & (squared >= 0.55**2)
+        case "star":  # five points; fold the plane into one tenth of a turn, where the outline is one straight line
+            tenth = math.pi / 5
+            angle = torch.atan2(u, -v).remainder(2 * tenth)
+            angle = torch.minimum(angle, 2 * tenth - angle)  # 0 at a tip, a tenth of a turn at a notch
+            notch = 0.45
+            r = torch.hypot(u, v)
+            along, across = r * torch.cos(angle), r * torch.sin(angle)
+            notch_along, notch_across = notch * math.cos(tenth), notch * math.sin(tenth)
+            return (1 - along) * notch_across >= across * (1 - notch_along)
+
+
+def render_all(scenes: Sequence[Scene], size: int = 32) -> Tensor:
+    """Draw scenes, antialiased by averaging 8 x 8 samples a pixel.
+
+    Returns
+    -------
+    Tensor
+        uint8 (N, 3, size, size).
+
+    Raises
+    ------
+    InputError
+        If `size` is below 16.
+    """
+    _check_size(size)
+    background = torch.tensor(BACKGROUND, dtype=torch.float32)
+    images = background.repeat(len(scenes), size, size, 1)  # (N, H, W, 3)
+    pixels = images.view(-1, 3)
+    groups: dict[tuple[Shape, Size], list[tuple[int, SceneObject]]] = {}
+    for n, scene in enumerate(scenes):
+        for thing in scene.objects:
+            groups.setdefault((thing.shape, thing.size), []).append((n, thing))
+    for (shape, word), members in groups.items():
+        window = math.ceil(2 * RADIUS[word] * size) + 1  # pixels that a box can touch
+        for start in range(0, len(members), 256):  # at most 256 windows of samples in memory at a time
+            part = members[start : start + 256]
+            number = torch.tensor([n for n, _ in part])
+            centre = torch.tensor([(thing.x, thing.y) for _, thing in part], dtype=torch.float64) * size  # (M, 2)
+            corner = (centre - RADIUS[word] * size).floor()  # (M, 2)
+            colour = torch.tensor([RGB[thing.colour] for _, thing in part], dtype=torch.float32)
+            samples = (torch.arange(window * _SUPERSAMPLES, dtype=torch.float64) + 0.5) / _SUPERSAMPLES
+            offset = ((corner - centre)[:, :, None] + samples) / (RADIUS[word] * size)  # (M, 2, window * 8)
+            u, v = offset.float()[:, 0, None, :], offset.float()[:, 1, :, None]
+            inside = coverage(shape, u, v).view(len(part), window, _SUPERSAMPLES, window, _SUPERSAMPLES)
+            share = inside.sum((2, 4), dtype=torch.float32) / _SUPERSAMPLES**2  # (M, window, window)
+            # Where the window leaves the picture its share is 0; clamping only keeps the address valid.
+            reach = torch.arange(window)
+            column = (corner[:, 0, None].long() + reach).clamp(0, size - 1)[:, None, :]
+            row = (corner[:, 1, None].long() + reach).clamp(0, size - 1)[:, :, None]
+            address = (number[:, None, None] * size + row) * size + column
+            tint = share[..., None] * (colour - background)[:, None, None, :]  # (M, window, window, 3)
+            # Objects do not overlap, so that adding is painting, even in a pixel that two of them share.
+            pixels.index_add_(0, address.flatten(), tint.flatten(0, 2))
+    return images.round().to(torch.uint8).permute(0, 3, 1, 2).contiguous()  # (N, 3, H, W)
+
+
+def render(scene: Scene, size: int = 32) -> Tensor:
+    """Draw one scene: uint8 (3, size, size). See `render_all`."""
+    return render_all([scene], size)[0]
+
+
+def _check_size(size: int) -> None:
+    if size < MIN_SIZE:
+        raise InputError(f"size is {size}; shapes need pictures of at least {MIN_SIZE} pixels a side")
+
+
+# Captions
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a noun phrase says of an object. None: not said."""
+
+    shape: Shape
+    colour: Colour | None = None
+    size: Size | None = None
+
+    def words(self, count: int | None = 1) -> str:
+        """"a red circle", "two red circles"; without number for None."""
+        noun = self.shape if count is None or count == 1 else _PLURAL_OF[self.shape]
+        words = [word for word in (self.size, self.colour, noun) if word]
+        if count is not None:
+            article = "an" if words[0][0] in "aeiou" else "a"
+            words.insert(0, article if count == 1 else _NUMBER_WORDS[count])
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One clause: some objects of a kind; if it is a single one, perhaps its place or its relation to another."""
+
+    count: int
+    what: Description
+    place: str | None = None
+    relation: str | None = None
+    other: Description | None = None
+
+    def words(self) -> str:
+        words = self.what.words(self.count)
+        if self.place:
+            words += f" {self.place}"
+        if self.relation:
+            words += f" {self.relation} {self.other.words()}"
+        return words
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a caption says, clause by clause. `words` is the inverse of `parse`."""
+
+    clauses: tuple[Clause, ...]
+
+    def words(self) -> str:
+        return " and ".join(clause.words() for clause in self.clauses)
+
+    def mentions(self) -> tuple[tuple[Description, int], ...]:
+        """How many objects each noun phrase speaks of, in the order of the caption; equal phrases are added up."""
+        counts: Counter[Description] = Counter()
+        for clause in self.clauses:
+            counts[clause.what] += clause.count
+            if clause.other:
+                counts[clause.other] += 1
+        return tuple(counts.items())
+
+
+def place_of(x: float, y: float, slack: float = 0.0) -> str | None:
+    """The name of the ninth of the picture that a point lies in, or None if it is nearer than `slack` to a border."""
+    if any(abs(value - border) < slack for value in (x, y) for border in (1 / 3, 2 / 3)):
+        return None
+    column, row = (min(max(int(3 * value), 0), 2) for value in (x, y))
+    return PLACES[row][column]
+
+
+def lead(relation: str, dx: float, dy: float) -> float:
+    """How far an object is `relation` ("left of", ...) another one that is displaced from it by (dx, dy)."""
+    return {"left of": dx, "right of": -dx, "above": dy, "below": -dy}[relation]
+
+
+def describe_scene(scene: Scene, generator: torch.Generator) -> Facts:
+    """Choose what a caption says of a scene; always true, and always with each object's colour and shape.
+
+    A caption in two gives all sizes; a single object in two gets its place, or its relation to another one, if that
+    is clear.
+    """
+    draw = _uniforms(generator)
+    with_size = next(draw) < 0.5
+    kinds: dict[Description, list[SceneObject]] = {}
+    for thing in scene.objects:
+        kinds.setdefault(Description(thing.shape, thing.colour, thing.size if with_size else None), []).append(thing)
+    order = sorted(kinds.items(), key=lambda _: next(draw))
+    single = [(what, things[0]) for what, things in order if len(things) == 1]
+    clauses = [Clause(len(things), what) for what, things in order if len(things) > 1]
+    while single:
+        what, thing = single.pop()
+        relation = _clear_relation(thing, single[-1][1]) if single else None
+        place = place_of(thing.x, thing.y, slack=_CLEARLY)
+        if relation and next(draw) < 0.5:
+            other, _ = single.pop()
+            clauses.append(Clause(1, what, relation=relation, other=other))
+        elif place and next(draw) < 0.5:
+            clauses.append(Clause(1, what, place=place))
+        else:
+            clauses.append(Clause(1, what))
+    return Facts(tuple(sorted(clauses, key=lambda _: next(draw))))
+
+
+def _clear_relation(a: SceneObject, b: SceneObject) -> str | None:
+    """The relation along the axis in which two objects lie further apart."""
+    relation, gap = max(((r, lead(r, b.x - a.x, b.y - a.y)) for r in RELATIONS), key=lambda pair: pair[1])
+    return relation if gap >= RELATION_GAP + _CLEARLY else None
+
+
+def caption(scene: Scene, generator: torch.Generator) -> str:
+    """A random caption that is true of the scene (see `describe_scene` and the module's grammar)."""
+    return describe_scene(scene, generator).words()
+
+
+class _Words:
+    """The words of a caption and how many of them have been read."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.words, self.at = text, text.lower().split(), 0
+        for word in self.words:
+            if word not in _IDS or word == VOCABULARY[END]:
+                raise InputError(f"the caption has the unknown word {word!r}; allowed are: {', '.join(VOCABULARY[1:])}")
+
+    def next(self) -> str | None:
+        return self.words[self.at] if self.at < len(self.words) else None
+
+    def take(self, *options: str) -> str | None:
+        """Read the next word if it is one of these."""
+        word = self.next()
+        if word not in options:
+            return None
+        self.at += 1
+        return word
+
+    def expect(self, *options: str) -> str:
+        word = self.take(*options)
+        if word is None:
+            found = f"{self.next()!r} as word {self.at + 1}" if self.next() else "its end"
+            raise InputError(f"the caption {self.text!r} has {found}; expected {' or '.join(options)} there")
+        return word
+
+
+def parse(text: str) -> Facts:
+    """Read a caption.
+
+    Raises
+    ------
+    InputError
+        If a word is unknown (the message lists the allowed ones) or stands where the grammar has no place for it.
+    """
+    words = _Words(text)
+    clauses = [_parse_clause(words)]
+    while words.next():
+        words.expect("and")
+        clauses.append(_parse_clause(words))
+    return Facts(tuple(clauses))
+
+
+def _parse_clause(words: _Words) -> Clause:
+    count = _NUMBERS[words.expect(*_NUMBERS)]
+    what = _parse_description(words, count)
+    if count > 1:
+        return Clause(count, what)
+    if words.take("in"):
+        words.expect("the"), words.expect("centre")
+        return Clause(1, what, place=PLACES[1][1])
+    if words.take("at"):
+        words.expect("the")
+        first = words.expect("top", "bottom", "left", "right")
+        second = words.take("left", "right") if first in ("top", "bottom") else None
+        return Clause(1, what, place=" ".join(("at the", first, *([second] if second else ()))))
+    relation = words.take("left", "right", "above", "below")
+    if relation is None:
+        return Clause(1, what)
+    if relation in ("left", "right"):
+        relation += " " + words.expect("of")
+    words.expect("a", "an")
+    return Clause(1, what, relation=relation, other=_parse_description(words, 1))
+
+
+def _parse_description(words: _Words, count: int) -> Description:
+    size, colour = words.take(*SIZES), words.take(*COLOURS)
+    noun = words.expect(*SHAPES) if count == 1 else words.expect(*_PLURALS)
+    return Description(_PLURALS.get(noun, noun), colour, size)
+
+
+def encode(captions: Sequence[str], length: int = CAPTION_LENGTH) -> Tensor:
+    """Captions as token ids, for networks that read or write them.
+
+    Returns
+    -------
+    Tensor
+        int64 (N, length): positions in `VOCABULARY`, then `END` to the end of the row, at least once.
+    """
+    ids = torch.full((len(captions), length), END)
+    for row, text in zip(ids, captions, strict=True):
+        words = _Words(text).words
+        if len(words) >= length:
+            raise InputError(f"the caption {text!r} has {len(words)} words; length={length} allows {length - 1}")
+        row[: len(words)] = torch.tensor([_IDS[word] for word in words], dtype=torch.int64)
+    return ids
+
+
+def decode(ids: Iterable[int] | Tensor) -> str:
+    """The words of one row of token ids, up to the first `END`. They need not form a caption of the grammar."""
+    words = itertools.takewhile(lambda i: i != END, (int(i) for i in ids))
+    return " ".join(VOCABULARY[i] for i in words)
+
+
+# The data set
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Data spec: captioned pictures of coloured objects. A set's scenes do not depend on its `size` or `images`.
+
+    Parameters
+    ----------
+    size : int
+        Side of the pictures in pixels, at least 16.
+    objects : int
+        The largest number of objects in a picture, 1 to 4.
+    images, heldout_images : int
+        How many pictures the splits "train" and "heldout" have.
+    held_out_combinations : bool
+        A test of composition: the train split shows none of `HELD_OUT_COMBINATIONS`, such as a purple triangle, and
+        every picture of the heldout split shows at least one. If False, both splits follow the same law.
+    """
+
+    size: int = 32
+    objects: int = 3
+    images: int = 10_000
+    heldout_images: int = 1_000
+    held_out_combinations: bool = False
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        _check_objects(self.objects)
+        for field in ("images", "heldout_images"):
+            if getattr(self, field) < 1:
+                raise InputError(f"{field} is {getattr(self, field)}; a data set needs at least 1 image")
+
+    @property
+    def channels(self) -> int:
+        return 3
+
+    def scenes(self, split: Literal["train", "heldout"]) -> tuple[Scene, ...]:
+        """The scenes behind the pictures, in the same order. The two splits are drawn from different seeds."""
+        return tuple(scene for scene, _ in self._draw(split))
+
+    def load(self, split: Literal["train", "heldout"]) -> ImageSet:
+        """Draw the split.
+
+        Returns
+        -------
+        ImageSet
+            Pictures with captions; a picture's label is its number of objects less one, and the classes are named
+            "one", "two", ...
+        """
+        scenes, captions = zip(*self._draw(split), strict=True)
+        return ImageSet(
+            name="shapes",
+            images=render_all(scenes, self.size),  # (N, 3, size, size)
+            labels=torch.tensor([len(scene.objects) - 1 for scene in scenes]),
+            classes=("one", "two", "three", "four")[: self.objects],
+            captions=captions,
+        )
+
+    def _draw(self, split: str) -> Iterator[tuple[Scene, str]]:
+        if split not in _SEEDS:
+            raise InputError(f"split is {split!r}; choose 'train' or 'heldout'")
+        generator = torch.Generator().manual_seed(_SEEDS[split])
+        pairs = HELD_OUT_COMBINATIONS if self.held_out_combinations else ()
+        without, including = (pairs, ()) if split == "train" else ((), pairs)
+        for _ in range(self.images if split == "train" else self.heldout_images):
+            scene = sample_scene(generator, self.objects, without=without, including=including)
+            yield scene, caption(scene, generator)

@@ -1,0 +1,90 @@
+"""Experiments. A recipe is a function; its dotted name is the experiment's name; its docstring says what it gave."""
+
+from dataclasses import dataclass, replace
+
+from gencore.data import CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist
+from gencore.errors import InputError
+from gencore.gan.objectives import NonSaturating, Saturating
+from gencore.networks.dcgan import DCGAN
+from gencore.training.device import Precision
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam for two players (Kingma & Ba 2014; the values are those of the DCGAN paper).
+
+    Attributes
+    ----------
+    generator_lr, discriminator_lr : float
+        Learning rates.
+    beta1, beta2 : float
+        Decay of the first and second moment.
+    """
+
+    generator_lr: float = 2e-4
+    discriminator_lr: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what a GAN training does; nothing that only decides how fast it runs.
+
+    Attributes
+    ----------
+    data : data spec
+        What to learn from.
+    network : DCGAN
+        Sizes of generator and discriminator; size and channels must be those of the data.
+    objective : NonSaturating or Saturating
+        What the players minimise.
+    optimiser : Adam
+        How they do it.
+    images : int
+        Training images to see in all, repeats counted.
+    batch_size : int
+        Images per step, over all processes.
+    micro_batches : int
+        Pieces into which a process cuts its batch to save memory; gradients are added up.
+    ema_half_life : int
+        Half-life of the generator's moving average, in images.
+    precision : {"fp32", "bf16"}
+        Number format of the forward passes.
+    seed : int
+        Decides the first weights, the order of the data and all noise.
+    log_every, checkpoint_every : int
+        Images between two rows of the curve, and between two checkpoints.
+    """
+
+    data: Digits | Emoji | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
+    network: DCGAN
+    objective: NonSaturating | Saturating = NonSaturating()
+    optimiser: Adam = Adam()
+    images: int = 360_000
+    batch_size: int = 64
+    micro_batches: int = 1
+    ema_half_life: int = 10_000
+    precision: Precision = "fp32"
+    seed: int = 0
+    log_every: int = 3_200
+    checkpoint_every: int = 32_000
+
+    def __post_init__(self) -> None:
+        for field in ("size", "channels"):
+            ours, theirs = getattr(self.network, field), getattr(self.data, field)
+            if ours != theirs:
+                raise InputError(f"network.{field} is {ours}, but the data have {theirs}; make them equal")
+        for field in ("images", "batch_size", "micro_batches", "log_every", "checkpoint_every"):
+            if getattr(self, field) < 1:
+                raise InputError(f"{field} is {getattr(self, field)}; it must be at least 1")
+
+
+def dcgan_digits() -> Recipe:
+    """DCGAN on the 9,000 training digits, 28x28."""
+    return Recipe(data=Digits(), network=DCGAN(size=28, channels=1, latent=64, width=64))
+
+
+def dcgan_emoji() -> Recipe:
+    """DCGAN on emoji, 32x32 in colour, three drawing styles."""
+    return Recipe(data=Emoji(), network=DCGAN(size=32, channels=3, latent=64, width=48))

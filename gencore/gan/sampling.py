@@ -1,0 +1,73 @@
+"""From latents to pictures, and from a folder to networks."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gencore.gan.objectives import Networks
+from gencore.gan.recipes import Recipe
+from gencore.networks.dcgan import Discriminator, Generator
+from gencore.training import checkpoint, recipe_io, rng
+
+
+def build(recipe: Recipe) -> Networks:
+    """Build both networks with the weights that the recipe's seed draws."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return Networks(Generator(recipe.network), Discriminator(recipe.network))
+
+
+def load(folder: Path | str) -> tuple[Networks, Recipe]:
+    """Load a trained pair from a zoo folder or from the newest checkpoint of a run.
+
+    Parameters
+    ----------
+    folder : Path or str
+        ``gencore.zoo.folder(name)``, or a run's folder.
+
+    Returns
+    -------
+    networks : Networks
+        The averaged (EMA) generator and the discriminator as last trained, in evaluation mode, float32.
+    recipe : Recipe
+        The recipe they were trained by.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, or does not fit the recipe.
+    """
+    folder = Path(folder)
+    recipe = recipe_io.read(Recipe, folder / "recipe.json")
+    networks = build(recipe)
+    newest = (checkpoint.list_checkpoints(folder) or [folder])[-1]
+    path = newest / "ema.safetensors"
+    checkpoint.fill(networks._asdict(), checkpoint.read_tensors(path), path)
+    return Networks(*(network.eval().requires_grad_(False) for network in networks)), recipe
+
+
+@torch.inference_mode()
+def sample(generator: nn.Module, latent: int, count: int, seed: int, batch_size: int = 256) -> Tensor:
+    """Draw images; image ``i`` depends on ``(seed, i)`` only, not on how many are drawn with it.
+
+    Parameters
+    ----------
+    generator : nn.Module
+        Maps latents to images, in evaluation mode.
+    latent : int
+        Length of the latent vector.
+    count, seed : int
+        How many images, and which series.
+    batch_size : int
+        Images computed at once.
+
+    Returns
+    -------
+    Tensor
+        float32 ``(count, C, H, W)`` in [-1, 1], on the CPU.
+    """
+    device = next(generator.parameters()).device
+    starts = range(0, count, batch_size)
+    latents = (rng.normal_per_image(min(batch_size, count - i), (latent,), seed, i) for i in starts)
+    return torch.cat([generator(z.to(device)).float().cpu() for z in latents])

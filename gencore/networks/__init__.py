@@ -1,0 +1,1 @@
+"""Networks: tensors in, tensors out, one paper per file. No loss, schedule or device in here."""

@@ -1,0 +1,155 @@
+"""Checkpoints: directories of safetensors, written whole or not at all, read without running code.
+
+A run's folder holds ``recipe.json``, ``curve.csv`` and ``checkpoints/<images seen>/`` with
+
+- ``weights.safetensors``: every network's weights as trained,
+- ``ema.safetensors``: the averaged weights that one samples from,
+- ``train_state.pt``: optimiser state and counters, read with ``weights_only=True``.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gencore.errors import InputError
+from gencore.training import recipe_io
+
+KEEP = 2  # checkpoints left on disk: the newest, and one more in case a disk fills up while writing
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of one."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(part, path)
+
+
+def open_run(folder: Path, recipe: Any) -> None:
+    """Create a run's folder with its recipe, or check that an existing one holds the same recipe.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another run, or files that are not a run's. Nothing is overwritten.
+    """
+    path = folder / "recipe.json"
+    if path.exists():
+        ours, theirs = recipe_io.to_dict(recipe), json.loads(path.read_text("utf-8"))
+        if ours != theirs:
+            field = _first_difference(theirs, ours)
+            raise InputError(f"{path}: this run was started with another recipe (field '{field}'); choose another folder")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder}: not empty and not a run (no recipe.json); choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, recipe_io.to_dict(recipe))
+
+
+def _first_difference(old: Any, new: Any, path: str = "") -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            if old.get(key) != new.get(key):
+                return _first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    return path
+
+
+def save(folder: Path, images_seen: int, networks: dict[str, nn.Module], ema: dict[str, nn.Module], state: dict) -> Path:
+    """Write one checkpoint and drop those that are no longer needed.
+
+    The files are written under another name and become a checkpoint by one rename, so a kill at any moment leaves the
+    previous checkpoint or the new one.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    images_seen : int
+        Names the checkpoint.
+    networks, ema : dict of str to nn.Module
+        Networks by name; keys in the files are ``name.parameter``.
+    state : dict
+        Tensors and plain values only.
+    """
+    target = folder / "checkpoints" / f"{images_seen:012d}"
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    save_file(flatten(networks), part / "weights.safetensors")
+    save_file(flatten(ema), part / "ema.safetensors")
+    torch.save(state, part / "train_state.pt")
+    for file in part.iterdir():  # on disk before the rename says so
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+    if target.exists():
+        shutil.rmtree(part)
+    else:
+        os.replace(part, target)
+    for old in list_checkpoints(folder)[:-KEEP]:
+        shutil.rmtree(old)
+    return target
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return a run's complete checkpoints, oldest first."""
+    root = Path(folder) / "checkpoints"
+    return sorted(path for path in root.glob("*") if path.name.isdigit()) if root.is_dir() else []
+
+
+def flatten(networks: dict[str, nn.Module]) -> dict[str, Tensor]:
+    """Return all networks' tensors on the CPU under keys ``name.parameter``."""
+    return {
+        f"{name}.{key}": tensor.detach().cpu().contiguous()
+        for name, network in networks.items()
+        for key, tensor in network.state_dict().items()
+    }
+
+
+def read_tensors(path: Path | str) -> dict[str, Tensor]:
+    """Read a safetensors file, with one clear error when it is missing or damaged."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: file is missing; is this the folder of a run or of a zoo model?")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error}); fetch or train it again") from None
+
+
+def read_state(path: Path | str) -> dict:
+    """Read ``train_state.pt``; only tensors and plain values are accepted, never code."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: file is missing; delete this checkpoint's folder to resume from the one before") from None
+    except Exception as error:  # a damaged archive raises many kinds
+        raise InputError(
+            f"{path}: damaged ({type(error).__name__}); delete this checkpoint's folder to resume from the one before"
+        ) from None
+
+
+def fill(networks: dict[str, nn.Module], tensors: dict[str, Tensor], source: Path | str) -> None:
+    """Copy tensors with keys ``name.parameter`` into networks, in the networks' own number format.
+
+    Raises
+    ------
+    InputError
+        If keys or shapes do not fit; the message names the first that does not.
+    """
+    wanted = {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state_dict().items()}
+    for key in {**wanted, **tensors}:
+        if key not in tensors:
+            raise InputError(f"{source}: lacks '{key}'; the weights belong to another recipe")
+        if key not in wanted:
+            raise InputError(f"{source}: holds '{key}', which the recipe's networks lack")
+        if wanted[key].shape != tensors[key].shape:
+            have, want = tuple(tensors[key].shape), tuple(wanted[key].shape)
+            raise InputError(f"{source}: '{key}' has shape {have}, the recipe's network needs {want}")
+    for key, value in wanted.items():
+        value.copy_(tensors[key])  # state_dict shares memory with the network

@@ -1,0 +1,55 @@
+"""Many processes, one training: a thin layer over torchrun and DistributedDataParallel."""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def start(device: torch.device) -> None:
+    """Join the process group when ``torchrun`` started this process; otherwise do nothing."""
+    if "RANK" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def stop() -> None:
+    """Leave the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Return this process's number, 0 for the one that writes files."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def replicate(network: nn.Module) -> nn.Module:
+    """Return the network wrapped so that its gradients are averaged over processes; itself if there is only one.
+
+    BatchNorm keeps each process's own statistics: with BatchNorm, more processes mean smaller normalisation batches.
+    """
+    if world_size() == 1:
+        return network
+    return DistributedDataParallel(network, broadcast_buffers=False)
+
+
+def wait_for_all() -> None:
+    """Wait until every process has come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def mean_over_processes(parts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return each scalar averaged over processes, so that logged losses are those of the global batch."""
+    if world_size() == 1:
+        return parts
+    stacked = torch.stack(list(parts.values()))
+    dist.all_reduce(stacked)
+    return dict(zip(parts, stacked / world_size(), strict=True))

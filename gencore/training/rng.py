@@ -1,0 +1,72 @@
+"""Randomness that is a function of the seed and of the images seen, of nothing else.
+
+A run that is stopped and resumed draws what it would have drawn, without storing any generator state; and because each
+process draws for the global batch and keeps its slice, two processes draw what one does.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def generator(seed: int, images_seen: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a fresh generator for one purpose at one moment of training.
+
+    Parameters
+    ----------
+    seed : int
+        The recipe's seed.
+    images_seen : int
+        How many training images came before this step.
+    purpose : str
+        What is drawn, such as ``"latent"``; different purposes get independent streams.
+    device : torch.device or str
+        Where the generator lives. CPU and GPU generators give different numbers.
+    """
+    digest = hashlib.blake2b(f"{seed}/{images_seen}/{purpose}".encode(), digest_size=7).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little"))
+
+
+def normal(shape: tuple[int, ...], seed: int, images_seen: int, purpose: str, rank: int = 0, world_size: int = 1) -> Tensor:
+    """Draw standard normal numbers for the global batch on the CPU and return this process's slice.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape for the global batch; ``shape[0]`` is divisible by ``world_size``.
+    seed, images_seen, purpose
+        As for `generator`.
+    rank, world_size : int
+        Which slice to return.
+
+    Returns
+    -------
+    Tensor
+        float32, ``(shape[0] // world_size, *shape[1:])``.
+    """
+    whole = torch.randn(shape, generator=generator(seed, images_seen, purpose))
+    return whole.chunk(world_size)[rank]
+
+
+def normal_per_image(count: int, shape: tuple[int, ...], seed: int, first: int = 0) -> Tensor:
+    """Draw standard normal numbers such that image ``i`` gets the same ones whatever batch it is drawn in.
+
+    Parameters
+    ----------
+    count : int
+        How many images.
+    shape : tuple of int
+        Shape for one image.
+    seed : int
+        Seed of the whole series.
+    first : int
+        Number of the first image.
+
+    Returns
+    -------
+    Tensor
+        float32, ``(count, *shape)``.
+    """
+    rows = [torch.randn(shape, generator=generator(seed, first + i, "image")) for i in range(count)]
+    return torch.stack(rows) if rows else torch.empty(0, *shape)

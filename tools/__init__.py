@@ -1,0 +1,1 @@
+"""What maintainers run; each file is a command or a part of one."""
