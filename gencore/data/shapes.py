@@ -63,7 +63,7 @@ RGB: dict[Colour, tuple[int, int, int]] = {
 }  # fmt: skip
 BACKGROUND = (245, 245, 245)
 
-RADIUS: dict[Size, float] = {"small": 0.12, "large": 0.19}  # half the side of the box that the shape fills
+RADIUS: dict[Size, float] = {"small": 0.12, "large": 0.18}  # half the side of the box that the shape fills
 GAP = 0.08  # between two objects' boxes
 EDGE = 0.03  # between a box and the picture's edge
 RELATION_GAP = 0.1  # "left of" means: at least this much further left
@@ -143,12 +143,8 @@ class Scene:
         if not 1 <= len(self.objects) <= MAX_OBJECTS:
             raise InputError(f"a scene has 1 to {MAX_OBJECTS} objects, this one has {len(self.objects)}")
         for a, b in itertools.combinations(self.objects, 2):
-            if not _apart(a, b):
+            if not _apart(a.x - b.x, a.y - b.y, a.radius + b.radius):
                 raise InputError(f"the {a.colour} {a.shape} and the {b.colour} {b.shape} are too close; move one away")
-
-
-def _apart(a: SceneObject, b: SceneObject) -> bool:
-    return max(abs(a.x - b.x), abs(a.y - b.y)) >= a.radius + b.radius + GAP
 
 
 def _uniforms(generator: torch.Generator) -> Iterator[float]:
@@ -167,7 +163,7 @@ def sample_scene(
     """Draw a scene.
 
     The number of objects is uniform on 1 ... `objects`; colours, shapes and sizes are uniform, except that one object
-    in four repeats an earlier one; positions are uniform among those that fit.
+    in four repeats an earlier one, and that crowded scenes have fewer large ones, for want of room.
 
     Parameters
     ----------
@@ -191,26 +187,36 @@ def sample_scene(
         return options[int(next(draw) * len(options))]
 
     count = 1 + int(next(draw) * objects)
-    while True:  # rarely more than once or twice: only crowded scenes of large objects find no room
+    while True:
         kinds = []
         for i in range(count):
             if i and next(draw) < _COPY:
                 kinds.append(choose(kinds))
             else:
                 kinds.append((*choose(wanted if wanted and i == 0 else pairs), choose(SIZES)))
-        placed: list[SceneObject] = []
-        for colour, shape, size in kinds:
-            border = RADIUS[size] + EDGE
-            for _ in range(20):
-                x, y = (border + (1 - 2 * border) * next(draw) for _ in range(2))
-                candidate = SceneObject(shape, colour, size, x, y)
-                if all(_apart(candidate, other) for other in placed):
-                    placed.append(candidate)
-                    break
-            else:
+        for _ in range(100):  # then other sizes: four large objects hardly ever find room
+            if centres := _place([RADIUS[size] for _, _, size in kinds], draw):
+                things = (SceneObject(s, c, size, *xy) for (c, s, size), xy in zip(kinds, centres, strict=True))
+                return Scene(tuple(things))
+
+
+def _place(radii: Sequence[float], draw: Iterator[float]) -> list[tuple[float, float]] | None:
+    """Centres for boxes, one after the other; None if one finds no room in ten tries."""
+    placed: list[tuple[float, float]] = []
+    for i, radius in enumerate(radii):
+        border = radius + EDGE
+        for _ in range(10):
+            x, y = border + (1 - 2 * border) * next(draw), border + (1 - 2 * border) * next(draw)
+            if all(_apart(x - u, y - v, radius + r) for (u, v), r in zip(placed, radii[:i], strict=True)):
+                placed.append((x, y))
                 break
-        if len(placed) == count:
-            return Scene(tuple(placed))
+        else:
+            return None
+    return placed
+
+
+def _apart(dx: float, dy: float, radii: float) -> bool:
+    return max(abs(dx), abs(dy)) >= radii + GAP
 
 
 def _check_objects(objects: int) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from gencore.data import CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist
+from gencore.data import Digits, Emoji
 from gencore.errors import InputError
 from gencore.gan.objectives import NonSaturating, Saturating
 from gencore.networks.dcgan import DCGAN
@@ -57,7 +57,7 @@ class Recipe:
         Images between two rows of the curve, and between two checkpoints.
     """
 
-    data: Digits | Emoji | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
+    data: Digits | Emoji
     network: DCGAN
     objective: NonSaturating | Saturating = NonSaturating()
     optimiser: Adam = Adam()

@@ -206,6 +206,6 @@ def _due(seen: int, every: int, batch_size: int) -> bool:
 
 
 def _is_replay_count(seen: int, recipe: Recipe) -> bool:
-    """Whether a replay picture is due: at the end and at each halving of the images before it, eight times."""
-    last = seen >= recipe.images
-    return last or any(_due(seen, recipe.images >> k, 10**18) and seen - recipe.batch_size < recipe.images >> k for k in range(1, 9))
+    """Whether a replay picture is due: at the end, and where an eighth, ... of the run's images have been passed."""
+    marks = [recipe.images >> k for k in range(9)]  # all, a half, a quarter, ...
+    return any(seen - recipe.batch_size < mark <= seen for mark in marks)
