@@ -28,7 +28,7 @@ class Adam:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class GANRecipe:
     """All that decides what a GAN training does; nothing that only decides how fast it runs.
 
     Attributes
@@ -80,11 +80,11 @@ class Recipe:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be at least 1")
 
 
-def dcgan_digits() -> Recipe:
+def dcgan_digits() -> GANRecipe:
     """DCGAN on the 9,000 training digits, 28x28."""
-    return Recipe(data=Digits(), network=DCGAN(size=28, channels=1, latent=64, width=64))
+    return GANRecipe(data=Digits(), network=DCGAN(size=28, channels=1, latent=64, width=64))
 
 
-def dcgan_emoji() -> Recipe:
+def dcgan_emoji() -> GANRecipe:
     """DCGAN on emoji, 32x32 in colour, three drawing styles."""
-    return Recipe(data=Emoji(), network=DCGAN(size=32, channels=3, latent=64, width=48))
+    return GANRecipe(data=Emoji(), network=DCGAN(size=32, channels=3, latent=64, width=48))

@@ -6,19 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from gencore.gan.objectives import Networks
-from gencore.gan.recipes import Recipe
+from gencore.gan.recipes import GANRecipe
 from gencore.networks.dcgan import Discriminator, Generator
 from gencore.training import checkpoint, recipe_io, rng
 
 
-def build(recipe: Recipe) -> Networks:
+def build(recipe: GANRecipe) -> Networks:
     """Build both networks with the weights that the recipe's seed draws."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return Networks(Generator(recipe.network), Discriminator(recipe.network))
 
 
-def load(folder: Path | str) -> tuple[Networks, Recipe]:
+def load(folder: Path | str) -> tuple[Networks, GANRecipe]:
     """Load a trained pair from a zoo folder or from the newest checkpoint of a run.
 
     Parameters
@@ -30,7 +30,7 @@ def load(folder: Path | str) -> tuple[Networks, Recipe]:
     -------
     networks : Networks
         The averaged (EMA) generator and the discriminator as last trained, in evaluation mode, float32.
-    recipe : Recipe
+    recipe : GANRecipe
         The recipe they were trained by.
 
     Raises
@@ -39,7 +39,7 @@ def load(folder: Path | str) -> tuple[Networks, Recipe]:
         If a file is missing, damaged, or does not fit the recipe.
     """
     folder = Path(folder)
-    recipe = recipe_io.read(Recipe, folder / "recipe.json")
+    recipe = recipe_io.read(GANRecipe, folder / "recipe.json")
     networks = build(recipe)
     newest = (checkpoint.list_checkpoints(folder) or [folder])[-1]
     path = newest / "ema.safetensors"

@@ -10,7 +10,7 @@ import torch
 
 from gencore.data import Batches, to_uint8
 from gencore.gan.objectives import Draw, Networks
-from gencore.gan.recipes import Recipe
+from gencore.gan.recipes import GANRecipe
 from gencore.gan.sampling import build, sample
 from gencore.plots.grids import save_grid
 from gencore.training import checkpoint, device as devices, distributed, rng
@@ -27,7 +27,7 @@ class State:
 
     Attributes
     ----------
-    recipe : Recipe
+    recipe : GANRecipe
         What is being trained.
     networks : Networks
         Both players as they are now.
@@ -41,7 +41,7 @@ class State:
         Wall clock spent so far, earlier parts of a resumed run included.
     """
 
-    recipe: Recipe
+    recipe: GANRecipe
     networks: Networks
     ema: EMA
     images_seen: int
@@ -50,7 +50,7 @@ class State:
 
 
 def train(
-    recipe: Recipe,
+    recipe: GANRecipe,
     folder: Path | str | None = None,
     device: str = "auto",
     log: Extra = "none",
@@ -60,7 +60,7 @@ def train(
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : GANRecipe
         What to train.
     folder : Path or str, optional
         Where to keep checkpoints and the curve. A run found there is resumed; on one CPU thread the result is then
@@ -163,7 +163,7 @@ def train(
             yield state
 
 
-def _optimisers(recipe: Recipe, networks: Networks) -> Networks:
+def _optimisers(recipe: GANRecipe, networks: Networks) -> Networks:
     """Return one Adam for each player, under the player's name."""
     adam = recipe.optimiser
     return Networks(*(
@@ -205,7 +205,7 @@ def _due(seen: int, every: int, batch_size: int) -> bool:
     return seen // every > (seen - batch_size) // every
 
 
-def _is_replay_count(seen: int, recipe: Recipe) -> bool:
+def _is_replay_count(seen: int, recipe: GANRecipe) -> bool:
     """Whether a replay picture is due: at the end, and where an eighth, ... of the run's images have been passed."""
     marks = [recipe.images >> k for k in range(9)]  # all, a half, a quarter, ...
     return any(seen - recipe.batch_size < mark <= seen for mark in marks)

@@ -27,15 +27,12 @@ class Classifier:
         Channels at full resolution; twice as many at half, four times as many at a quarter.
     features : int
         Length of the feature vector, the input of the last layer.
-    dropout : float
-        Share of features that each training step leaves out.
     """
 
     channels: int = 1
     classes: int = 10
     width: int = 24
     features: int = 64
-    dropout: float = 0.2
 
 
 class ImageClassifier(nn.Module):
@@ -61,7 +58,6 @@ class ImageClassifier(nn.Module):
             nn.Linear(4 * width, config.features),
             nn.ReLU(),
         )  # (B, F)
-        self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.features, config.classes)  # (B, K)
 
     def features(self, x: Tensor) -> Tensor:
@@ -70,7 +66,7 @@ class ImageClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(B, classes)`` for images ``(B, channels, H, W)`` in [-1, 1]."""
-        return self.head(self.dropout(self.features(x)))
+        return self.head(self.features(x))
 
 
 def _convolution(channels: int, out_channels: int, stride: int) -> list[nn.Module]:

@@ -1,0 +1,5 @@
+"""``python -m gencore`` is the command ``gencore``."""
+
+from gencore.cli import main
+
+main()

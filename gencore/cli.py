@@ -1,0 +1,221 @@
+"""The command ``gencore``: train a recipe, draw samples, evaluate a model, list what there is."""
+
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import pkgutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+# Said before torch is imported: each process of a training shares the machine with others.
+USAGE = """usage: gencore COMMAND ...
+
+  gencore list                              recipes to train and models in the zoo
+  gencore train RECIPE [--folder DIR] ...   train a recipe (each of its fields is a flag; try --help)
+  gencore sample NAME --out FILE.png        draw pictures with a model of the zoo, or from a run's folder
+  gencore evaluate NAME                     measure such a model against held-out data
+
+Example: gencore sample dcgan_digits --out digits.png
+'gencore COMMAND --help' explains each command.
+"""
+
+
+def main() -> None:
+    """Run the command line; errors in the input are one line on stderr and exit status 2."""
+    from gencore.errors import InputError
+    from gencore.training.loss import NonFiniteLoss
+
+    commands = {"list": list_all, "train": train, "sample": sample, "evaluate": evaluate}
+    command, arguments = (sys.argv[1:2] or ["--help"])[0], sys.argv[2:]
+    if command in ("-h", "--help"):
+        print(USAGE, end="")
+        return
+    if command not in commands:
+        print(f"gencore: no command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
+        raise SystemExit(2)
+    try:
+        commands[command](arguments)
+    except (InputError, NonFiniteLoss) as error:
+        print(f"gencore: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def recipes() -> dict[str, Callable[[], Any]]:
+    """Return every recipe function by its name, such as ``"gan.recipes.dcgan_digits"``."""
+    import gencore
+
+    found = {}
+    for room in pkgutil.iter_modules(gencore.__path__):
+        if room.ispkg and importlib.util.find_spec(f"gencore.{room.name}.recipes"):
+            module = importlib.import_module(f"gencore.{room.name}.recipes")
+            for name, function in inspect.getmembers(module, inspect.isfunction):
+                if function.__module__ == module.__name__ and not name.startswith("_"):
+                    found[f"{room.name}.recipes.{name}"] = function
+    return found
+
+
+def list_all(arguments: list[str]) -> None:
+    """Print recipes and zoo models, a line each."""
+    from gencore import zoo
+
+    if arguments:
+        print("usage: gencore list")
+        return
+    print("Recipes (gencore train NAME):")
+    for name, function in recipes().items():
+        print(f"  {name:34s} {inspect.getdoc(function).splitlines()[0]}")
+    print("\nModels in the zoo (gencore sample NAME --out FILE.png):")
+    for name in zoo.names():
+        card = zoo.card(name)
+        print(f"  {name:34s} {card['parameters']:>9,} parameters, {card['core_minutes']:.0f} core-minutes")
+
+
+def train(arguments: list[str]) -> None:
+    """Train a recipe to the end, resuming what the folder holds."""
+    import tyro
+    from tqdm import tqdm
+
+    from gencore.errors import InputError
+    from gencore.training import device as devices, distributed
+    from gencore.training.log import Extra
+
+    known = recipes()
+    name = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    if name is None:
+        print("usage: gencore train RECIPE [--folder DIR] [--recipe.FIELD VALUE ...]\n\nRecipes:")
+        print("\n".join(f"  {each}" for each in known))
+        raise SystemExit(0 if arguments else 2)
+    if name not in known:
+        raise InputError(f"no recipe {name!r}; there are: {', '.join(known)}")
+    default = known[name]()
+
+    @dataclasses.dataclass
+    class Train:
+        folder: Path = Path("runs") / name.split(".")[-1]
+        """Where checkpoints and the curve go. A run found there is resumed."""
+        device: str = "auto"
+        """auto, cpu or cuda."""
+        log: Extra = "none"
+        """A further place for the curve."""
+        compile: bool = False
+        """Compile the networks first: faster on a GPU, slower to start."""
+        recipe: Annotated[type(default), tyro.conf.arg(name="")] = default
+        """What to train; every field can be changed."""
+
+    options = tyro.cli(Train, args=arguments[1:], prog=f"gencore train {name}", description=inspect.getdoc(known[name]))
+    devices.keep_freed_memory()
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    family = importlib.import_module(f"gencore.{name.split('.')[0]}.train")
+    cpu_before, state = time.process_time(), None
+    run = family.train(options.recipe, options.folder, options.device, options.log, options.compile)
+    quiet = distributed.rank() != 0 or int(os.environ.get("RANK", 0)) != 0
+    try:
+        with tqdm(total=options.recipe.images, unit="img", disable=True if quiet else None, dynamic_ncols=True) as bar:
+            for state in run:
+                bar.n = min(state.images_seen, options.recipe.images)
+                bar.set_postfix({key: f"{value:.3g}" for key, value in state.losses.items()})
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command resumes from the last checkpoint in {options.folder}", file=sys.stderr)
+        raise SystemExit(130) from None
+    finally:
+        distributed.stop()
+    if quiet:
+        return
+    if state is None:
+        print(f"{options.folder}: already trained to {options.recipe.images:,} images")
+    else:
+        minutes, cpu = state.seconds / 60, (time.process_time() - cpu_before) / 60
+        print(f"{options.folder}: {state.images_seen:,} images in {minutes:.1f} minutes ({cpu:.1f} core-minutes this time)")
+
+
+def sample(arguments: list[str]) -> None:
+    """Draw pictures into one PNG."""
+    import tyro
+
+    from gencore.data import to_uint8
+    from gencore.errors import InputError
+    from gencore.plots.grids import save_grid
+
+    @dataclasses.dataclass
+    class Sample:
+        name: tyro.conf.Positional[str]
+        """A model of the zoo, or the folder of a run."""
+        out: Path
+        """PNG to write."""
+        count: int = 64
+        """How many pictures."""
+        columns: int = 8
+        """How many in a row."""
+        seed: int = 0
+        """Which series of pictures; the same seed gives the same ones."""
+        overwrite: bool = False
+        """Replace the file if it exists."""
+
+    options = tyro.cli(Sample, args=arguments, prog="gencore sample", description="Draw pictures into one PNG.")
+    if options.out.suffix.lower() != ".png":
+        raise InputError(f"--out {options.out}: the file name must end in .png")
+    if options.out.exists() and not options.overwrite:
+        raise InputError(f"--out {options.out}: exists already; choose another name or add --overwrite")
+    if options.count < 1 or options.columns < 1:
+        raise InputError(f"--count {options.count} --columns {options.columns}: both must be at least 1")
+    images = draw(options.name, options.count, options.seed)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    save_grid(options.out, to_uint8(images), options.columns)
+    print(f"{options.out}: {options.count} pictures from {options.name}, seed {options.seed}")
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Measure a model against held-out data and print the report."""
+    import tyro
+
+    @dataclasses.dataclass
+    class Evaluate:
+        name: tyro.conf.Positional[str]
+        """A model of the zoo, or the folder of a run."""
+        count: int = 10_000
+        """How many pictures to draw and judge."""
+        seed: int = 1
+        """Which series of pictures."""
+        json: bool = False
+        """Print JSON instead of a table."""
+
+    options = tyro.cli(Evaluate, args=arguments, prog="gencore evaluate", description="Measure against held-out data.")
+    report = measure(options.name, options.count, options.seed)
+    print(json.dumps(report.to_dict(), indent=1) if options.json else report)
+
+
+def find(name: str) -> Path:
+    """Return the folder of a zoo model or of a run."""
+    from gencore import zoo
+
+    return Path(name) if Path(name).is_dir() else zoo.folder(name.split(".")[-1])
+
+
+def draw(name: str, count: int, seed: int):
+    """Draw images, float ``(count, C, H, W)`` in [-1, 1], with the model of that name."""
+    from gencore import gan
+
+    networks, recipe = gan.load(find(name))
+    return gan.sample(networks.generator, recipe.network.latent, count, seed)
+
+
+def measure(name: str, count: int, seed: int):
+    """Return the report on ``count`` samples of the model of that name."""
+    from gencore import gan
+    from gencore.data import to_uint8
+    from gencore.metrics import DigitFeatures, SqueezeNetFeatures
+    from gencore.metrics.report import evaluate as report_on
+
+    networks, recipe = gan.load(find(name))
+    samples = to_uint8(gan.sample(networks.generator, recipe.network.latent, count, seed))
+    features = DigitFeatures() if recipe.data.channels == 1 else SqueezeNetFeatures()
+    return report_on(samples, recipe.data.load("train"), recipe.data.load("heldout"), features)
