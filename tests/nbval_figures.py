@@ -9,6 +9,7 @@ digit and passes cells that were never executed. Here each notebook is compared 
 time counts as one more test.
 """
 
+import contextlib
 import os
 import re
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 
 from tools.compare import LOOSE, STRICT, output_differences
@@ -78,22 +80,36 @@ def pytest_collect_file(file_path, parent):
     return collectors
 
 
+class Kernel(RunningKernel):
+    """A kernel that keeps its input, without which IPython ignores the semicolon that hides a result."""
+
+    def execute_cell_input(self, cell_input, allow_stdin=None):
+        return self.kc.execute(cell_input, store_history=True, allow_stdin=allow_stdin, stop_on_error=False)
+
+
 class Notebook(IPyNbFile):
     """A notebook: one test a code cell, and one for the running time."""
+
+    seconds = 0.0
 
     def collect(self):
         for cell in super().collect():
             yield Cell.from_parent(
                 self, name=_cell_name(cell), cell_num=cell.cell_num, cell=cell.cell, options=cell.options
             )
-        self.seconds = 0.0
         yield RunningTime.from_parent(self, name="running time")
 
     def setup(self):
         start = time.perf_counter()
-        with patch.dict(os.environ, kernel_environment(self.config.option.kernel_threads)):
+        self.surroundings = contextlib.ExitStack()
+        environment = self.surroundings.enter_context(kernel_environment(self.config.option.kernel_threads))
+        with patch.dict(os.environ, environment), patch("nbval.plugin.RunningKernel", Kernel):
             super().setup()
         self.seconds += time.perf_counter() - start
+
+    def teardown(self):
+        super().teardown()
+        self.surroundings.close()
 
     @property
     def compares_figures(self) -> bool:
@@ -127,23 +143,17 @@ class Cell(IPyNbCell):
             # elsewhere, the numbers of an adversarial run are other numbers: what holds of them is what it claims
             numbers=strict or not self.parent.is_chaotic,
         )
-        for figure in figures:
-            differences.append(f"    recorded, now, and where they differ: {self._write(figure.panels)}")
+        for number, figure in enumerate(figures, start=1):
+            differences.append(f"    recorded, now, and where they differ: {self._write(figure.panels, number)}")
         self.comparison_traceback = differences
         return not differences
 
-    def _write(self, panels) -> Path:
+    def _write(self, panels, number: int) -> Path:
         folder = self.config.option.figure_differences or Path(tempfile.gettempdir()) / "figure-differences"
         folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^\w-]+", "-", f"{self.parent.path.stem}-{self.name}")
-        path = folder / f"{name}.png"
-        count = 1
-        while path in self.written:
-            count += 1
-            path = folder / f"{name}-{count}.png"
-        self.written.add(path)
-        panels.save(path)
-        return path
+        panels.save(folder / f"{name}-{number}.png")
+        return folder / f"{name}-{number}.png"
 
     def repr_failure(self, excinfo):
         error = excinfo.value

@@ -44,7 +44,8 @@ def fingerprint() -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in files if MATHJAX not in p.parents and p.suffix != ".pyc"):
         digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
-    digest.update("".join(sorted(f"{d.name}{d.version}" for d in distributions())).encode())
+    digest.update(" ".join(sorted(str(p) for p in (ROOT / "gencore").rglob("*.py"))).encode())  # the API lists modules
+    digest.update(" ".join(sorted(f"{d.name}{d.version}" for d in distributions())).encode())
     return digest.hexdigest()
 
 

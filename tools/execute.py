@@ -143,7 +143,8 @@ def _run(notebook: nbformat.NotebookNode, folder: Path, name: str) -> None:
         coalesce_streams=True,
     )
     try:
-        client.execute(env={**os.environ, **kernel_environment()})
+        with kernel_environment() as environment:
+            client.execute(env={**os.environ, **environment})
     except CellExecutionError as error:
         raise ExecutionFailed(f"{name}: {_failing_cell(notebook)} failed:\n{error.traceback}") from None
     except Exception as error:  # time-outs, dead kernels

@@ -1,9 +1,11 @@
 """Where the chapters are, how they are read and written, and the surroundings in which they run."""
 
+import contextlib
 import os
 import platform
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -55,19 +57,24 @@ def write_notebook(path: Path, notebook: nbformat.NotebookNode) -> None:
         raise
 
 
-def kernel_environment(threads: int = 1) -> dict[str, str]:
-    """Return the environment variables under which a notebook's kernel is recorded and validated.
+@contextlib.contextmanager
+def kernel_environment(threads: int = 1) -> Iterator[dict[str, str]]:
+    """Give the environment variables under which a notebook's kernel is recorded and validated.
 
-    Training is bit-identical from run to run on one thread only. Progress bars are for people.
+    Training is bit-identical from run to run on one thread only. Progress bars are for people. IPython starts with an
+    empty folder of its own, which exists as long as the context: nobody's history or start-up files matter.
     """
     number = str(threads)
-    return {
-        "OMP_NUM_THREADS": number,
-        "MKL_NUM_THREADS": number,
-        "OPENBLAS_NUM_THREADS": number,
-        "TQDM_DISABLE": "1",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    }
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield {
+            "OMP_NUM_THREADS": number,
+            "MKL_NUM_THREADS": number,
+            "OPENBLAS_NUM_THREADS": number,
+            "OMP_WAIT_POLICY": "PASSIVE",  # two kernels on two cores must not wait by spinning
+            "TQDM_DISABLE": "1",
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "IPYTHONDIR": folder,
+        }
 
 
 def processor() -> str:

@@ -1,8 +1,9 @@
 """Shapes: pictures of a few coloured objects, each with a caption that is true of it.
 
 A procedural data set for conditional generation. A *scene* is a list of one to four objects on a plain light
-background; it can be drawn at any resolution, described by a sentence from a small grammar, and read back from the
-picture (see `gencore.data.shapes_scorer`), so that "does the image show what the caption says?" has an exact answer.
+background; it can be edited (`dataclasses.replace`), drawn at any resolution, described by a sentence from a small
+grammar, and read back from the picture (`gencore.data.shapes_scorer`), so that "does the image show what the caption
+says?" has an exact answer.
 
 Coordinates are fractions of the picture's side: ``x`` grows to the right, ``y`` grows downwards, (0, 0) is the top
 left corner. The objects' bounding boxes keep a distance of at least `GAP` from each other in x or in y, so no two
@@ -26,7 +27,8 @@ The captions' grammar (EBNF; words are separated by one space)::
 What a caption means:
 
 - It lists *all* objects of the scene, and every noun phrase speaks of objects not yet mentioned.
-- "a red circle at the top left": the object's centre lies in that ninth of the picture (a grid of thirds).
+- "a red circle at the top left": the object's centre lies in that ninth of the picture (a grid of thirds; "at the top" is the
+  ninth between "at the top left" and "at the top right").
 - "a red circle left of a blue square": the circle's centre is at least `RELATION_GAP` further left than the square's.
   The four relations compare one coordinate and leave the other free.
 
@@ -34,19 +36,17 @@ Colours stay apart for readers with each of the three kinds of colour blindness 
 every pair, the background included, under the simulation of Machado, Oliveira and Fernandes, 2009).
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from gencore.data.image_set import ImageSet
+from gencore.data.image_set import ImageSet, Split
 from gencore.errors import InputError
 
 Shape = Literal["circle", "square", "triangle", "cross", "ring", "star"]
@@ -80,14 +80,13 @@ RELATIONS = ("left of", "right of", "above", "below")
 # The (colour, shape) pairs that the train split never shows when a data set asks for a test of composition. Each of
 # these colours and shapes is still seen in other pairs.
 HELD_OUT_COMBINATIONS: tuple[tuple[Colour, Shape], ...] = (
-    ("red", "star"), ("orange", "ring"), ("green", "square"), ("cyan", "cross"), ("blue", "circle"), ("purple", "triangle"),
+    ("red", "star"), ("orange", "ring"), ("green", "square"),
+    ("cyan", "cross"), ("blue", "circle"), ("purple", "triangle"),
 )  # fmt: skip
 
 _NUMBERS = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4}
 _PLURALS = {shape + ("es" if shape.endswith("s") else "s"): shape for shape in SHAPES}
-
 _PLURAL_OF = {shape: plural for plural, shape in _PLURALS.items()}
-_NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
 
 END = 0  # the token id that ends a caption and fills the rest of the row
 VOCABULARY: tuple[str, ...] = (  # token ids are positions in it
@@ -175,6 +174,11 @@ def sample_scene(
         Pairs that must not appear.
     including : sequence of (colour, shape)
         Unless empty, at least one object is one of these pairs.
+
+    Raises
+    ------
+    InputError
+        If `objects` is not 1 to 4, or the two lists of pairs leave nothing to draw.
     """
     _check_objects(objects)
     pairs = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in without]
@@ -216,7 +220,7 @@ def _place(radii: Sequence[float], draw: Iterator[float]) -> list[tuple[float, f
 
 
 def _apart(dx: float, dy: float, radii: float) -> bool:
-    return max(abs(dx), abs(dy)) >= radii + GAP
+    return max(abs(dx), abs(dy)) >= radii + GAP - 1e-9  # so that objects exactly that far apart pass
 
 
 def _check_objects(objects: int) -> None:
@@ -227,7 +231,7 @@ def _check_objects(objects: int) -> None:
 # Drawing
 
 
-def coverage(shape: Shape, u: Tensor, v: Tensor) -> Tensor:
+def is_inside(shape: Shape, u: Tensor, v: Tensor) -> Tensor:
     """Whether points lie inside a shape: bool, of the broadcast shape of `u` and `v`.
 
     Parameters
@@ -293,7 +297,7 @@ def render_all(scenes: Sequence[Scene], size: int = 32) -> Tensor:
             samples = (torch.arange(window * _SUPERSAMPLES, dtype=torch.float64) + 0.5) / _SUPERSAMPLES
             offset = ((corner - centre)[:, :, None] + samples) / (RADIUS[word] * size)  # (M, 2, window * 8)
             u, v = offset.float()[:, 0, None, :], offset.float()[:, 1, :, None]
-            inside = coverage(shape, u, v).view(len(part), window, _SUPERSAMPLES, window, _SUPERSAMPLES)
+            inside = is_inside(shape, u, v).view(len(part), window, _SUPERSAMPLES, window, _SUPERSAMPLES)
             share = inside.sum((2, 4), dtype=torch.float32) / _SUPERSAMPLES**2  # (M, window, window)
             # Where the window leaves the picture its share is 0; clamping only keeps the address valid.
             reach = torch.arange(window)
@@ -327,14 +331,33 @@ class Description:
     colour: Colour | None = None
     size: Size | None = None
 
-    def words(self, count: int | None = 1) -> str:
-        """"a red circle", "two red circles"; without number for None."""
-        noun = self.shape if count is None or count == 1 else _PLURAL_OF[self.shape]
-        words = [word for word in (self.size, self.colour, noun) if word]
-        if count is not None:
-            article = "an" if words[0][0] in "aeiou" else "a"
-            words.insert(0, article if count == 1 else _NUMBER_WORDS[count])
-        return " ".join(words)
+    def noun(self, count: int = 1) -> str:
+        """"red circle", "red circles"."""
+        noun = self.shape if count == 1 else _PLURAL_OF[self.shape]
+        return " ".join(word for word in (self.size, self.colour, noun) if word)
+
+    def words(self, count: int = 1) -> str:
+        """"a red circle", "two red circles"."""
+        noun = self.noun(count)
+        if count == 1:
+            return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+        return f"{number_word(count)} {noun}"
+
+    def covers(self, other: "Description") -> bool:
+        """Whether everything `other` fits also fits this one: "circle" covers "red circle"."""
+        return all(mine in (None, its) for mine, its in self._pairs(other))
+
+    def excludes(self, other: "Description") -> bool:
+        """Whether no object fits both."""
+        return any(None not in (mine, its) and mine != its for mine, its in self._pairs(other))
+
+    def _pairs(self, other: "Description") -> tuple[tuple[str | None, str | None], ...]:
+        return (self.shape, other.shape), (self.colour, other.colour), (self.size, other.size)
+
+
+def number_word(count: int) -> str:
+    """"one" to "four"; digits beyond."""
+    return ("one", "two", "three", "four")[count - 1] if 1 <= count <= 4 else str(count)
 
 
 @dataclass(frozen=True)
@@ -374,6 +397,19 @@ class Facts:
                 counts[clause.other] += 1
         return tuple(counts.items())
 
+    def total(self) -> int:
+        """The number of objects."""
+        return sum(count for _, count in self.mentions())
+
+    def bounds(self, what: Description) -> tuple[int, int]:
+        """The least and the largest number of objects that fit a description.
+
+        They differ only for captions of mixed detail: of "a circle and a red circle", one or two circles are red.
+        """
+        mentions = self.mentions()
+        least = sum(count for other, count in mentions if what.covers(other))
+        return least, sum(count for other, count in mentions if not what.excludes(other))
+
 
 def place_of(x: float, y: float, slack: float = 0.0) -> str | None:
     """The name of the ninth of the picture that a point lies in, or None if it is nearer than `slack` to a border."""
@@ -383,9 +419,9 @@ def place_of(x: float, y: float, slack: float = 0.0) -> str | None:
     return PLACES[row][column]
 
 
-def lead(relation: str, dx: float, dy: float) -> float:
-    """How far an object is `relation` ("left of", ...) another one that is displaced from it by (dx, dy)."""
-    return {"left of": dx, "right of": -dx, "above": dy, "below": -dy}[relation]
+def lead(relation: str, a: SceneObject, b: SceneObject) -> float:
+    """By how much `a` is "left of", "right of", "above" or "below" `b`; anything with `x` and `y` will do."""
+    return {"left of": b.x - a.x, "right of": a.x - b.x, "above": b.y - a.y, "below": a.y - b.y}[relation]
 
 
 def describe_scene(scene: Scene, generator: torch.Generator) -> Facts:
@@ -418,7 +454,7 @@ def describe_scene(scene: Scene, generator: torch.Generator) -> Facts:
 
 def _clear_relation(a: SceneObject, b: SceneObject) -> str | None:
     """The relation along the axis in which two objects lie further apart."""
-    relation, gap = max(((r, lead(r, b.x - a.x, b.y - a.y)) for r in RELATIONS), key=lambda pair: pair[1])
+    relation, gap = max(((r, lead(r, a, b)) for r in RELATIONS), key=lambda pair: pair[1])
     return relation if gap >= RELATION_GAP + _CLEARLY else None
 
 
@@ -450,8 +486,8 @@ class _Words:
     def expect(self, *options: str) -> str:
         word = self.take(*options)
         if word is None:
-            found = f"{self.next()!r} as word {self.at + 1}" if self.next() else "its end"
-            raise InputError(f"the caption {self.text!r} has {found}; expected {' or '.join(options)} there")
+            found = f"has {self.next()!r} as word {self.at + 1}" if self.next() else f"ends after {self.at} words"
+            raise InputError(f"the caption {self.text!r} {found}, where the grammar wants {' or '.join(options)}")
         return word
 
 
@@ -505,7 +541,13 @@ def encode(captions: Sequence[str], length: int = CAPTION_LENGTH) -> Tensor:
     Returns
     -------
     Tensor
-        int64 (N, length): positions in `VOCABULARY`, then `END` to the end of the row, at least once.
+        int64 (N, length): positions in `VOCABULARY`, then `END` to the end of the row, at least once. The empty
+        caption, which unconditional training needs, is a row of `END`.
+
+    Raises
+    ------
+    InputError
+        If a word is unknown or a caption too long.
     """
     ids = torch.full((len(captions), length), END)
     for row, text in zip(ids, captions, strict=True):
@@ -527,9 +569,9 @@ def decode(ids: Iterable[int] | Tensor) -> str:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Data spec: captioned pictures of coloured objects. A set's scenes do not depend on its `size` or `images`.
+    """Captioned pictures of coloured objects. The scenes do not depend on `size`, nor their beginning on `images`.
 
-    Parameters
+    Attributes
     ----------
     size : int
         Side of the pictures in pixels, at least 16.
@@ -547,6 +589,7 @@ class Shapes:
     images: int = 10_000
     heldout_images: int = 1_000
     held_out_combinations: bool = False
+    channels: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -555,38 +598,26 @@ class Shapes:
             if getattr(self, field) < 1:
                 raise InputError(f"{field} is {getattr(self, field)}; a data set needs at least 1 image")
 
-    @property
-    def channels(self) -> int:
-        return 3
+    def load(self, split: Split) -> ImageSet:
+        """Draw a split; the two are drawn from different seeds.
 
-    def scenes(self, split: Literal["train", "heldout"]) -> tuple[Scene, ...]:
-        """The scenes behind the pictures, in the same order. The two splits are drawn from different seeds."""
-        return tuple(scene for scene, _ in self._draw(split))
-
-    def load(self, split: Literal["train", "heldout"]) -> ImageSet:
-        """Draw the split.
-
-        Returns
-        -------
-        ImageSet
-            Pictures with captions; a picture's label is its number of objects less one, and the classes are named
-            "one", "two", ...
+        Labels are the number of objects less one (classes "one", "two", ...), captions are true of their pictures,
+        and ``meta["scene"]`` has the scenes.
         """
-        scenes, captions = zip(*self._draw(split), strict=True)
-        return ImageSet(
-            name="shapes",
-            images=render_all(scenes, self.size),  # (N, 3, size, size)
-            labels=torch.tensor([len(scene.objects) - 1 for scene in scenes]),
-            classes=("one", "two", "three", "four")[: self.objects],
-            captions=captions,
-        )
-
-    def _draw(self, split: str) -> Iterator[tuple[Scene, str]]:
         if split not in _SEEDS:
             raise InputError(f"split is {split!r}; choose 'train' or 'heldout'")
         generator = torch.Generator().manual_seed(_SEEDS[split])
         pairs = HELD_OUT_COMBINATIONS if self.held_out_combinations else ()
         without, including = (pairs, ()) if split == "train" else ((), pairs)
+        scenes, captions = [], []
         for _ in range(self.images if split == "train" else self.heldout_images):
-            scene = sample_scene(generator, self.objects, without=without, including=including)
-            yield scene, caption(scene, generator)
+            scenes.append(sample_scene(generator, self.objects, without=without, including=including))
+            captions.append(caption(scenes[-1], generator))
+        return ImageSet(
+            f"shapes/{split}",
+            render_all(scenes, self.size),  # (N, 3, size, size)
+            torch.tensor([len(scene.objects) - 1 for scene in scenes]),
+            tuple(number_word(count) for count in range(1, self.objects + 1)),
+            tuple(captions),
+            {"scene": tuple(scenes)},
+        )

@@ -45,7 +45,7 @@ def normal(shape: tuple[int, ...], seed: int, images_seen: int, purpose: str, ra
     Tensor
         float32, ``(shape[0] // world_size, *shape[1:])``.
     """
-    whole = torch.randn(shape, generator=generator(seed, images_seen, purpose))
+    whole = torch.randn(shape, generator=generator(seed, images_seen, purpose), dtype=torch.float32)
     return whole.chunk(world_size)[rank]
 
 
@@ -68,5 +68,5 @@ def normal_per_image(count: int, shape: tuple[int, ...], seed: int, first: int =
     Tensor
         float32, ``(count, *shape)``.
     """
-    rows = [torch.randn(shape, generator=generator(seed, first + i, "image")) for i in range(count)]
+    rows = [torch.randn(shape, generator=generator(seed, first + i, "image"), dtype=torch.float32) for i in range(count)]
     return torch.stack(rows) if rows else torch.empty(0, *shape)

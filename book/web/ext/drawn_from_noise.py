@@ -1,12 +1,17 @@
-"""What the book adds to Sphinx: API pages that find their own modules, and pages that load nothing from elsewhere.
+"""What the book adds to Sphinx.
 
-In a page, the line ``{{ modules of gencore.data }}`` becomes one section with ``automodule`` for each public module
-of that package, in alphabetical order; new modules appear on the site by themselves.
+- The line ``{{ modules of gencore.data }}`` becomes one section with ``automodule`` for each public module of that
+  package, in alphabetical order: new modules appear on the site by themselves.
+- ``<a id="ag-o1"></a>``, the anchor that also works in Colab, can be the target of a checked link.
+- Pages load nothing from anyone else's server.
 """
 
 import pkgutil
 import re
 from importlib import import_module
+
+from docutils import nodes
+from docutils.transforms import Transform
 
 MODULES = re.compile(r"^\{\{ modules of ([\w.]+) \}\}$", re.MULTILINE)
 
@@ -18,16 +23,29 @@ def modules(package):
 
 
 def automodule(name):
-    return f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :show-inheritance:\n```\n"
+    return f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
 
 
 def list_modules(app, docname, source):
     source[0] = MODULES.sub(lambda match: "\n".join(map(automodule, modules(match[1]))), source[0])
 
 
-def reread_module_lists(app, env, added, changed, removed):
-    """Have the API pages read again in every build: a module may have been added since."""
-    return [doc for doc in env.found_docs if doc.startswith("book/api/")]
+def skip_tuple_fields(app, what, name, member, skip, options):
+    """Leave out the fields of named tuples: the signature names them, and their docstrings say only "alias"."""
+    return True if type(member).__name__ == "_tuplegetter" else None
+
+
+class HtmlAnchors(Transform):
+    """Tell MyST about anchors written in HTML, so that it accepts links to them (and still warns of others)."""
+
+    default_priority = 870  # before MyST resolves links within a page, at 879
+
+    def apply(self):
+        raw = " ".join(node.astext() for node in self.document.findall(nodes.raw))
+        anchors = {name: (0, name, name) for name in re.findall(r'<a id="([^"]+)"', raw)}
+        self.document.myst_slugs = anchors | getattr(self.document, "myst_slugs", {})
+        env = self.document.settings.env
+        env.metadata[env.docname]["myst_slugs"] = self.document.myst_slugs
 
 
 def remove_thebe(app, pagename, templatename, context, doctree):
@@ -40,7 +58,8 @@ def remove_thebe(app, pagename, templatename, context, doctree):
 
 
 def setup(app):
+    app.add_transform(HtmlAnchors)
     app.connect("source-read", list_modules)
-    app.connect("env-get-outdated", reread_module_lists)
+    app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("html-page-context", remove_thebe, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,39 @@
+"""Metrics: how near is a set of samples to real images, and on which features was that measured?
+
+`evaluate` reports everything at once. The parts: `frechet_distance`, `kernel_distance`, `precision_recall` on features
+from `DigitFeatures`, `SqueezeNetFeatures` or `InceptionFeatures`; `energy_distance` for points in few dimensions;
+`nearest_neighbours` to look for memorised images.
+
+These networks judge. They never guide training or sampling: a model that is optimised against its judge pleases the
+judge.
+"""
+
+from gencore.metrics.energy import energy_distance
+from gencore.metrics.features import DigitFeatures, Features, InceptionFeatures, SqueezeNetFeatures
+from gencore.metrics.frechet import frechet_distance, frechet_distance_of, gaussian
+from gencore.metrics.kid import KernelDistance, cubic_kernel, kernel_distance, mmd2
+from gencore.metrics.memorisation import nearest_neighbours
+from gencore.metrics.precision_recall import PrecisionRecall, precision_recall
+from gencore.metrics.report import ClassShares, Measure, Report, evaluate
+
+__all__ = [
+    "ClassShares",
+    "DigitFeatures",
+    "Features",
+    "InceptionFeatures",
+    "KernelDistance",
+    "Measure",
+    "PrecisionRecall",
+    "Report",
+    "SqueezeNetFeatures",
+    "cubic_kernel",
+    "energy_distance",
+    "evaluate",
+    "frechet_distance",
+    "frechet_distance_of",
+    "gaussian",
+    "kernel_distance",
+    "mmd2",
+    "nearest_neighbours",
+    "precision_recall",
+]
