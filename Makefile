@@ -8,7 +8,6 @@ BIN := .venv/bin
 endif
 PY := $(BIN)/python
 
-NOTEBOOKS := $(wildcard notebooks/*/*.ipynb)
 CHECK_NOTEBOOKS := notebooks/gan/adversarial-game.ipynb notebooks/gan/dcgan.ipynb
 
 # One thread for each of two workers: the fastest way through on two cores, and the only one whose numbers repeat.
@@ -25,7 +24,8 @@ help:
 	@echo "make test      test the library, every notebook and the site"
 	@echo "make check     the same in under five minutes: library, structure, two notebooks"
 	@echo "make lab       open the notebooks in JupyterLab"
-	@echo "make execute   run the notebooks in place; some of them: make execute NOTEBOOKS=notebooks/gan/dcgan.ipynb"
+	@echo "make execute   run the notebooks in place; one: make execute NOTEBOOKS=notebooks/gan/dcgan.ipynb;"
+	@echo "               only the cells that show library source: make execute FLAGS=--source-only"
 	@echo "make train RECIPE=gan.recipes.dcgan_digits   train a recipe"
 	@echo "make clean     remove the built site"
 
@@ -44,18 +44,18 @@ book: .venv/.installed
 
 test: .venv/.installed
 	@$(PY) tools/build_site.py
-	$(PYTEST) --nbval --nbval-current-env tests notebooks
+	$(PYTEST) --nbval tests notebooks
 	@$(TOOK)
 
 check: .venv/.installed
-	$(PYTEST) --nbval --nbval-current-env --ignore-glob='*test_site*' tests $(CHECK_NOTEBOOKS)
+	$(PYTEST) --nbval --ignore-glob='*test_site*' tests $(CHECK_NOTEBOOKS)
 	@$(TOOK)
 
 lab: .venv/.installed
 	env -u TQDM_DISABLE $(PY) -m jupyterlab notebooks
 
 execute: .venv/.installed
-	$(PY) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	$(PY) tools/execute.py $(FLAGS) $(NOTEBOOKS)
 	@$(TOOK)
 
 train: .venv/.installed

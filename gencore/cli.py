@@ -9,7 +9,6 @@ import os
 import pkgutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,7 +75,7 @@ def list_all(arguments: list[str]) -> None:
     print("\nModels in the zoo (gencore sample NAME --out FILE.png):")
     for name in zoo.names():
         card = zoo.card(name)
-        print(f"  {name:34s} {card['parameters']:>9,} parameters, {card['core_minutes']:.0f} core-minutes")
+        print(f"  {name:34s} {card['parameters']:>9,} parameters, {card['images_seen']:>9,} images seen")
 
 
 def train(arguments: list[str]) -> None:
@@ -115,7 +114,7 @@ def train(arguments: list[str]) -> None:
     devices.keep_freed_memory()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     family = importlib.import_module(f"gencore.{name.split('.')[0]}.train")
-    cpu_before, state = time.process_time(), None
+    state = None
     run = family.train(options.recipe, options.folder, options.device, options.log, options.compile)
     quiet = distributed.rank() != 0 or int(os.environ.get("RANK", 0)) != 0
     try:
@@ -133,8 +132,8 @@ def train(arguments: list[str]) -> None:
     if state is None:
         print(f"{options.folder}: already trained to {options.recipe.images:,} images")
     else:
-        minutes, cpu = state.seconds / 60, (time.process_time() - cpu_before) / 60
-        print(f"{options.folder}: {state.images_seen:,} images in {minutes:.1f} minutes ({cpu:.1f} core-minutes this time)")
+        minutes, core_minutes = state.seconds / 60, state.core_seconds / 60
+        print(f"{options.folder}: {state.images_seen:,} images in {minutes:.1f} minutes ({core_minutes:.1f} core-minutes)")
 
 
 def sample(arguments: list[str]) -> None:

@@ -27,8 +27,8 @@ The captions' grammar (EBNF; words are separated by one space)::
 What a caption means:
 
 - It lists *all* objects of the scene, and every noun phrase speaks of objects not yet mentioned.
-- "a red circle at the top left": the object's centre lies in that ninth of the picture (a grid of thirds; "at the top" is the
-  ninth between "at the top left" and "at the top right").
+- "a red circle at the top left": the object's centre lies in that ninth of the picture, of a grid of thirds; "at the
+  top" is the ninth in the middle of the top row.
 - "a red circle left of a blue square": the circle's centre is at least `RELATION_GAP` further left than the square's.
   The four relations compare one coordinate and leave the other free.
 

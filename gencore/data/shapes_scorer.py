@@ -25,6 +25,21 @@ relation     "a red circle left of a blue square"     every relation
 ===========  =======================================  ====================================
 
 Pictures above 32 px are first reduced to 32 px.
+
+How reliable it is, measured on 500 scenes of up to four objects and 4,389 true facts of their captions: the share of
+facts that the scorer wrongly denies, and that it abstains on, in per cent. Blur and noise have standard deviations in
+pixels of the picture and in fractions of its range; the last column is clean.
+
+=====  =========  =========  ==========  ==========  =========  =========  =======
+size   blur 0.5   blur 1     noise 0.05  noise 0.1   JPEG 75    JPEG 50    clean
+=====  =========  =========  ==========  ==========  =========  =========  =======
+16     @16@
+24     @24@
+32     @32@
+64     @64@
+=====  =========  =========  ==========  ==========  =========  =========  =======
+
+At 16 px heavy blur and JPEG, which halves the resolution of colour, leave too little of a small object to be judged.
 """
 
 import functools

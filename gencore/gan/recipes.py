@@ -15,10 +15,14 @@ class Adam:
 
     Attributes
     ----------
-    generator_lr, discriminator_lr : float
-        Learning rates.
-    beta1, beta2 : float
-        Decay of the first and second moment.
+    generator_lr : float
+        Learning rate of the generator.
+    discriminator_lr : float
+        Learning rate of the discriminator.
+    beta1 : float
+        Decay of the mean gradient; small, because in a game yesterday's direction is soon wrong.
+    beta2 : float
+        Decay of the mean squared gradient.
     """
 
     generator_lr: float = 2e-4
@@ -53,21 +57,23 @@ class GANRecipe:
         Number format of the forward passes.
     seed : int
         Decides the first weights, the order of the data and all noise.
-    log_every, checkpoint_every : int
-        Images between two rows of the curve, and between two checkpoints.
+    log_every : int
+        Images between two rows of the curve.
+    checkpoint_every : int
+        Images between two checkpoints.
     """
 
     data: Digits | Emoji
     network: DCGAN
     objective: NonSaturating | Saturating = NonSaturating()
     optimiser: Adam = Adam()
-    images: int = 360_000
+    images: int = 400_000
     batch_size: int = 64
     micro_batches: int = 1
     ema_half_life: int = 10_000
     precision: Precision = "fp32"
     seed: int = 0
-    log_every: int = 3_200
+    log_every: int = 6_400
     checkpoint_every: int = 32_000
 
     def __post_init__(self) -> None:
@@ -82,9 +88,9 @@ class GANRecipe:
 
 def dcgan_digits() -> GANRecipe:
     """DCGAN on the 9,000 training digits, 28x28."""
-    return GANRecipe(data=Digits(), network=DCGAN(size=28, channels=1, latent=64, width=64))
+    return GANRecipe(data=Digits(), network=DCGAN(size=28, channels=1, latent=64, width=64), images=500_000)
 
 
 def dcgan_emoji() -> GANRecipe:
     """DCGAN on emoji, 32x32 in colour, three drawing styles."""
-    return GANRecipe(data=Emoji(), network=DCGAN(size=32, channels=3, latent=64, width=48))
+    return GANRecipe(data=Emoji(), network=DCGAN(size=32, channels=3, latent=64, width=48), images=400_000)

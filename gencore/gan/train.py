@@ -37,8 +37,8 @@ class State:
         Training images so far.
     losses : dict of str to float
         Mean loss parts since the last report.
-    seconds : float
-        Wall clock spent so far, earlier parts of a resumed run included.
+    seconds, core_seconds : float
+        Wall clock and processor time spent so far, earlier parts of a resumed run included.
     """
 
     recipe: GANRecipe
@@ -47,6 +47,7 @@ class State:
     images_seen: int
     losses: dict[str, float]
     seconds: float
+    core_seconds: float
 
 
 def train(
@@ -94,7 +95,7 @@ def train(
     networks = Networks(*(network.to(device) for network in build(recipe)))
     ema = EMA(networks.generator, recipe.ema_half_life)
     optimisers = _optimisers(recipe, networks)
-    state = State(recipe, networks, ema, 0, {}, 0.0)
+    state = State(recipe, networks, ema, 0, {}, 0.0, 0.0)
 
     if folder and rank == 0:
         checkpoint.open_run(folder, recipe)
@@ -111,7 +112,7 @@ def train(
     for_discriminator = Networks(networks.generator, replicas.discriminator)
     for_generator = Networks(replicas.generator, networks.discriminator)
     window = LossWindow()
-    started = time.perf_counter() - state.seconds
+    started, core_started = time.perf_counter() - state.seconds, time.process_time() - state.core_seconds
 
     while state.images_seen < recipe.images:
         seen = state.images_seen
@@ -148,7 +149,7 @@ def train(
         save_due = done or _due(seen, recipe.checkpoint_every, recipe.batch_size)
         if log_due or save_due:
             state.losses = window.report()  # raises when a loss is not finite: such weights are never saved
-            state.seconds = time.perf_counter() - started
+            state.seconds, state.core_seconds = time.perf_counter() - started, time.process_time() - core_started
             curve.append({"images_seen": seen, **state.losses, "seconds": state.seconds})
         if folder and rank == 0 and _is_replay_count(seen, recipe):
             images = sample(ema.network, recipe.network.latent, REPLAY_SAMPLES, recipe.seed)
@@ -156,9 +157,9 @@ def train(
             save_grid(folder / "replay" / f"{seen:012d}.png", to_uint8(images), REPLAY_SAMPLES)
         if folder and rank == 0 and save_due:
             averaged = {"generator": ema.network, "discriminator": networks.discriminator}
-            training = {"seconds": state.seconds, "generator": optimisers.generator.state_dict()}
-            training |= {"discriminator": optimisers.discriminator.state_dict()}
-            checkpoint.save(folder, seen, networks._asdict(), averaged, training)
+            spent = {"seconds": state.seconds, "core_seconds": state.core_seconds}
+            moments = {name: optimiser.state_dict() for name, optimiser in optimisers._asdict().items()}
+            checkpoint.save(folder, seen, networks._asdict(), averaged, spent | moments)
         if log_due or save_due:
             yield state
 
@@ -182,7 +183,8 @@ def _resume(saved: Path, state: State, optimisers: Networks) -> None:
     training = checkpoint.read_state(saved / "train_state.pt")
     for name, optimiser in optimisers._asdict().items():
         optimiser.load_state_dict(training[name])
-    state.images_seen, state.seconds = int(saved.name), training["seconds"]
+    state.images_seen = int(saved.name)
+    state.seconds, state.core_seconds = training["seconds"], training["core_seconds"]
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ distance would measure mostly that; it is left out then, and the kernel distance
 """
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -163,7 +164,11 @@ class Report:
 
 
 def _plus_minus(value: float, sd: float | None) -> str:
-    return f"{value:.3g}" if sd is None else f"{value:.3g} ± {sd:.2g}"
+    """Print both numbers with the decimals that give the larger one three significant digits, four at most."""
+    largest = max(abs(value), sd or 0.0)
+    decimals = 2 - math.floor(math.log10(largest)) if largest > 0 else 0
+    decimals = min(max(decimals, 0), 4)
+    return f"{value:,.{decimals}f}" + ("" if sd is None else f" ± {sd:,.{decimals}f}")
 
 
 def evaluate(samples: Tensor, train: ImageSet, heldout: ImageSet, features: Features) -> Report:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 import gencore
 from gencore.data import Batches, ImageSet, to_float
 from gencore.integrity import write_sums
-from gencore.metrics.recipes import Affine, ClassifierRecipe
+from gencore.metrics.recipes import Augmentation, ClassifierRecipe
 from gencore.networks.classifier import ImageClassifier
 from gencore.training import checkpoint, recipe_io, rng
 from gencore.training import device as devices
@@ -107,7 +107,7 @@ def train(
     while state.images_seen < recipe.images:
         batch = batches.at(state.images_seen)
         draw = rng.generator(recipe.seed, state.images_seen, "augmentation")
-        x = affine(batch.x, recipe.augmentation, draw)  # (B, C, H, W)
+        x = augment(batch.x, recipe.augmentation, draw)  # (B, C, H, W)
         adam.param_groups[0]["lr"] = learning_rate(recipe, state.images_seen)
         with devices.autocast(device, recipe.precision):
             loss = cross_entropy(classifier, x, batch.labels)
@@ -141,24 +141,24 @@ def cross_entropy(classifier: nn.Module, x: Tensor, labels: Tensor) -> Loss:
     return Loss(total, {"cross_entropy": total.detach(), "accuracy": hits})
 
 
-def affine(x: Tensor, settings: Affine, draw: torch.Generator) -> Tensor:
-    """Return each image moved by its own random affine map, bilinear, with black (-1) beyond the border.
+def augment(x: Tensor, settings: Augmentation, draw: torch.Generator) -> Tensor:
+    """Return each image moved by its own random affine map (black, -1, beyond the border) and made noisy.
 
     Parameters
     ----------
     x : Tensor
         float ``(B, C, H, W)`` in [-1, 1].
-    settings : Affine
-        The largest shift, rotation, change of size and shear.
+    settings : Augmentation
+        The largest shift, rotation, change of size, shear and noise.
     draw : torch.Generator
-        Source of the maps, on the CPU.
+        Source of the randomness, on the CPU.
 
     Returns
     -------
     Tensor
         Shape and range of ``x``.
     """
-    uniform = (torch.rand(len(x), 5, generator=draw) * 2 - 1).unbind(1)  # five times (B,), in [-1, 1)
+    uniform = (torch.rand(len(x), 6, generator=draw) * 2 - 1).unbind(1)  # six times (B,), in [-1, 1)
     angle, scale = uniform[0] * math.radians(settings.rotation), 1 + uniform[1] * settings.scale
     shear = uniform[2] * settings.shear
     # grid_sample's coordinates run from -1 to 1, hence two units are a whole side.
@@ -167,7 +167,10 @@ def affine(x: Tensor, settings: Affine, draw: torch.Generator) -> Tensor:
     second_row = torch.stack([scale * angle.sin(), scale * angle.cos(), shift_y], 1)  # (B, 3)
     maps = torch.stack([first_row, second_row], 1).to(x.device)  # (B, 2, 3)
     grid = F.affine_grid(maps, list(x.shape), align_corners=False)  # (B, H, W, 2)
-    return F.grid_sample(x + 1, grid, align_corners=False) - 1  # beyond the border grid_sample puts 0
+    moved = F.grid_sample(x + 1, grid, align_corners=False) - 1  # beyond the border grid_sample puts 0
+    # Squared, so that most images stay nearly clean: that is what will be judged.
+    sd = settings.noise * uniform[5].square()[:, None, None, None]  # (B, 1, 1, 1)
+    return (moved + (sd * torch.randn(x.shape, generator=draw)).to(x.device)).clamp(-1, 1)
 
 
 def learning_rate(recipe: ClassifierRecipe, images_seen: int) -> float:

@@ -66,20 +66,20 @@ def test_training_six_steps_equals_three_and_resume_three(tmp_path):
     resumed = run(TINY, tmp_path / "halves")
     assert resumed.images_seen == 96
     assert_same(weights(resumed), whole)
-    strip = [[{k: v for k, v in row.items() if k != "seconds"} for row in read_curve(tmp_path / d / "curve.csv")]
+    strip = [[{k: v for k, v in row.items() if "seconds" not in k} for row in read_curve(tmp_path / d / "curve.csv")]
              for d in ("whole", "halves")]
     assert strip[0] == strip[1] and len(strip[0]) == 6
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     """SIGKILL in the middle, through the command line; then the same command again."""
-    command = [sys.executable, "-m", "gencore", "train", "gan.recipes.dcgan_digits", "--device", "cpu",
-               "--recipe.data", "digits", "--recipe.data.size", "14", "--recipe.network.size", "14",
-               "--recipe.network.latent", "8", "--recipe.network.width", "8", "--recipe.images", "6400",
-               "--recipe.batch-size", "16", "--recipe.checkpoint-every", "160", "--recipe.log-every", "160"]
+    command = [sys.executable, "-m", "gencore", "train", "gan.recipes.dcgan_digits", "--device", "cpu"]
+    command += ["--images", "6400", "--batch-size", "16", "--checkpoint-every", "160", "--log-every", "160"]
+    command += ["--network.size", "14", "--network.latent", "8", "--network.width", "8"]
+    command += ["data:digits", "--data.size", "14"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = subprocess.Popen([*command, "--folder", killed], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*command[:5], "--folder", killed, *command[5:]], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while not checkpoint.list_checkpoints(killed) and time.time() < deadline and process.poll() is None:
         time.sleep(0.01)
@@ -87,7 +87,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     assert int(checkpoint.list_checkpoints(killed)[-1].name) < 6400
     for folder in (killed, whole):
-        subprocess.run([*command, "--folder", folder], env=environment, check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([*command[:5], "--folder", folder, *command[5:]], env=environment, check=True, stderr=subprocess.DEVNULL)
     for file in ("weights.safetensors", "ema.safetensors"):
         ends = [checkpoint.list_checkpoints(folder)[-1] for folder in (killed, whole)]
         assert ends[0].name == ends[1].name == "000000006400"

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import pytest
@@ -129,7 +129,7 @@ class Bomb:
 
 def test_loading_never_runs_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "train_state.pt").write_bytes(pickle.dumps(Bomb()))
+    (tmp_path / "train_state.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
     with pytest.raises(InputError, match="train_state.pt: damaged"):
         checkpoint.read_state(tmp_path / "train_state.pt")
     assert not (tmp_path / "exploded").exists()
