@@ -44,11 +44,11 @@ book: .venv/.installed
 
 test: .venv/.installed
 	@$(PY) tools/build_site.py
-	$(PYTEST) --nbval tests notebooks
+	$(PYTEST) -p tests.nbval_figures --nbval tests notebooks
 	@$(TOOK)
 
 check: .venv/.installed
-	$(PYTEST) --nbval --ignore-glob='*test_site*' tests $(CHECK_NOTEBOOKS)
+	$(PYTEST) -p tests.nbval_figures --nbval --ignore-glob='*test_site*' tests $(CHECK_NOTEBOOKS)
 	@$(TOOK)
 
 lab: .venv/.installed

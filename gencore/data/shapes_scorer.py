@@ -310,7 +310,7 @@ def describe_all(images: Tensor) -> list[tuple[Detected, ...]]:
         If the pictures are not of this form or not finite.
     """
     _check(images)
-    return [objects for part in images.split(256) for objects in _describe_part(part)]
+    return [objects for part in images.split(256) if len(part) for objects in _describe_part(part)]
 
 
 def describe(image: Tensor) -> tuple[Detected, ...]:
@@ -362,7 +362,7 @@ def _describe_part(images: Tensor) -> list[tuple[Detected, ...]]:
 
     # Objects of different colours may touch in a generated picture: take the unexplained blobs apart by colour, and
     # believe the parts if all of them are objects.
-    unexplained = torch.zeros(len(blobs), blobs[0].numel() + 1, dtype=torch.bool)
+    unexplained = torch.zeros(len(blobs), cover.shape[-1] ** 2 + 1, dtype=torch.bool)
     for (picture, blob), [reading] in readings.items():
         unexplained[picture, blob] = not reading.detected.certain
     doubtful = unexplained.gather(1, blobs.flatten(1)).view_as(blobs)

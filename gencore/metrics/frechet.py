@@ -82,7 +82,9 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -
 def _root(covariance: Tensor) -> Tensor:
     """Return the symmetric square root of a symmetric matrix without negative eigenvalues."""
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T  # rounding makes zeros slightly negative
+    # Eigenvalues that are zero come out as rounding errors of either sign, and a root would make 1e-8 of 1e-16.
+    rounding = values[-1:].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
+    return (vectors * values.where(values > rounding, 0).sqrt()) @ vectors.T
 
 
 def frechet_distance_of(features_a: Tensor, features_b: Tensor) -> float:

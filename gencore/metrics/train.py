@@ -6,6 +6,7 @@ sampling.
 """
 
 import math
+import os
 import platform
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 import gencore
 from gencore.data import Batches, ImageSet, to_float
+from gencore.errors import InputError
 from gencore.integrity import write_sums
 from gencore.metrics.recipes import Augmentation, ClassifierRecipe
 from gencore.networks.classifier import ImageClassifier
@@ -49,6 +51,8 @@ class ClassifierState:
         ``cross_entropy`` in nats and ``accuracy`` in [0, 1] on augmented training batches, means since the last report.
     seconds : float
         Wall clock spent so far, earlier parts of a resumed run included.
+    cpu_seconds : float
+        Processor time spent so far, over all cores.
     """
 
     recipe: ClassifierRecipe
@@ -57,10 +61,15 @@ class ClassifierState:
     images_seen: int
     losses: dict[str, float]
     seconds: float
+    cpu_seconds: float
 
 
 def train(
-    recipe: ClassifierRecipe, folder: Path | str | None = None, device: str = "auto", log: Extra = "none"
+    recipe: ClassifierRecipe,
+    folder: Path | str | None = None,
+    device: str = "auto",
+    log: Extra = "none",
+    compile: bool = False,
 ) -> Iterator[ClassifierState]:
     """Train a classifier, yielding its state at every ``recipe.log_every`` images and at the end.
 
@@ -75,6 +84,8 @@ def train(
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     log : {"none", "tensorboard", "wandb"}
         A further place for the curve.
+    compile : bool
+        Compile the network (pays on GPUs).
 
     Yields
     ------
@@ -84,25 +95,29 @@ def train(
     Raises
     ------
     InputError
-        If the folder holds another run.
+        If the folder holds another run, or ``torchrun`` started several processes: so small a network needs one only.
     NonFiniteLoss
         If a loss is no longer a number; the last checkpoint stays.
     """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError("the classifier trains in a single process; start it without torchrun")
     device = devices.pick_device(device)
     folder = Path(folder) if folder else None
     batches = Batches(recipe.data.load("train"), recipe.batch_size, recipe.seed, device)
     classifier = build(recipe).to(device)
     ema = EMA(classifier, recipe.ema_half_life)
     adam = torch.optim.AdamW(classifier.parameters(), weight_decay=recipe.optimiser.weight_decay, fused=True)
-    state = ClassifierState(recipe, classifier, ema, 0, {}, 0.0)
+    state = ClassifierState(recipe, classifier, ema, 0, {}, 0.0, 0.0)
 
     if folder:
         checkpoint.open_run(folder, recipe)
         if saved := checkpoint.list_checkpoints(folder):
             _resume(saved[-1], state, adam)
     curve = Curve(folder, state.images_seen, log)
+    if compile:
+        classifier.compile()
     window = LossWindow()
-    started = time.perf_counter() - state.seconds
+    started, cpu_started = time.perf_counter() - state.seconds, time.process_time() - state.cpu_seconds
 
     while state.images_seen < recipe.images:
         batch = batches.at(state.images_seen)
@@ -124,10 +139,10 @@ def train(
         save_due = done or seen % recipe.checkpoint_every < recipe.batch_size
         if log_due or save_due:
             state.losses = window.report()  # raises when a loss is not finite: such weights are never saved
-            state.seconds = time.perf_counter() - started
+            state.seconds, state.cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
             curve.append({"images_seen": seen, **state.losses, "seconds": state.seconds})
         if folder and save_due:
-            training = {"seconds": state.seconds, "adam": adam.state_dict()}
+            training = {"seconds": state.seconds, "cpu_seconds": state.cpu_seconds, "adam": adam.state_dict()}
             checkpoint.save(folder, seen, {"classifier": classifier}, {"classifier": ema.network}, training)
         if log_due or save_due:
             yield state
@@ -247,13 +262,15 @@ def record(run: Path | str, folder: Path | str) -> dict:
     for name in ("recipe.json", "curve.csv"):
         shutil.copyfile(run / name, folder / name)
     classifier, recipe = load(folder)
+    training = checkpoint.read_state(saved / "train_state.pt")
     heldout = recipe.data.load("heldout")
     card = {
         "name": folder.name,
         "recipe": "metrics.recipes.digit_classifier",
         "metrics": [{"name": "accuracy", "on": heldout.name, "samples": len(heldout), "value": accuracy(classifier, heldout)}],
         "hardware": devices.describe_hardware(torch.device("cpu")),
-        "wall_clock_seconds": round(checkpoint.read_state(saved / "train_state.pt")["seconds"], 1),
+        "wall_clock_seconds": round(training["seconds"], 1),
+        "core_minutes": round(training["cpu_seconds"] / 60, 2),
         "images_seen": int(saved.name),
         "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "gencore": gencore.__version__},
@@ -281,4 +298,5 @@ def _resume(saved: Path, state: ClassifierState, adam: torch.optim.Optimizer) ->
         checkpoint.fill({"classifier": network}, checkpoint.read_tensors(path), path)
     training = checkpoint.read_state(saved / "train_state.pt")
     adam.load_state_dict(training["adam"])
-    state.images_seen, state.seconds = int(saved.name), training["seconds"]
+    state.images_seen = int(saved.name)
+    state.seconds, state.cpu_seconds = training["seconds"], training["cpu_seconds"]

@@ -73,7 +73,7 @@ def curves(
     x : array, or mapping of str to array
         Abscissae ``(N,)`` of all curves, or those of each curve under its name.
     ys : mapping of str to array
-        Names and ordinates ``(N,)``; a curve ends at its last finite value.
+        Names and ordinates ``(N,)``; a curve's name stands at its last value that can be drawn.
     colours : sequence of str
         Colours of the curves in their order; at least as many as curves.
 
@@ -93,28 +93,29 @@ def curves(
         lines[name] = ax.plot(across, up, color=colour)[0]
     ax.figure.draw_without_rendering()  # settles limits and layout, so that distances in pixels are final
     ends = []
+    linear = [ax.get_xscale() != "log", ax.get_yscale() != "log"]
     for name, curve in zip(ys, points):
-        with np.errstate(all="ignore"):
-            drawn = np.isfinite(ax.transData.transform(curve)).all(axis=1) & np.isfinite(curve).all(axis=1)
+        drawn = (np.isfinite(curve) & ((curve > 0) | linear)).all(axis=1)
         if not drawn.any():
             raise InputError(f"curve {name!r}: has no point that can be drawn")
         ends.append(curve[drawn][-1])
     size = ax.yaxis.label.get_fontsize()
-    points_a_pixel = 72 / ax.figure.dpi
-    heights = ax.transData.transform(np.array(ends))[:, 1] * points_a_pixel
-    for (name, line), end, shift in zip(lines.items(), ends, spread(heights, 1.25 * size) - heights):
+    heights = ax.transData.transform(np.array(ends))[:, 1] * 72 / ax.figure.dpi  # in points
+    shifts = spread(heights, 1.25 * size) - heights
+    moved = np.abs(shifts) > size / 2
+    for (name, line), end, shift, needs_leader in zip(lines.items(), ends, shifts, moved):
         colour = _readable(line.get_color())
         leader = dict(arrowstyle="-", color=colour, linewidth=0.6, shrinkA=0, shrinkB=1)
         ax.annotate(
             name,
             end,
-            xytext=(7 if abs(shift) < size / 2 else 14, shift),
+            xytext=(14 if moved.any() else 5, shift),  # leaders need room
             textcoords="offset points",
             va="center",
             color=colour,
             fontsize=size,
             annotation_clip=False,
-            arrowprops=leader if abs(shift) >= size / 2 else None,
+            arrowprops=leader if needs_leader else None,
         )
 
 

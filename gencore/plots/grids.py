@@ -101,12 +101,10 @@ def image_grid(images: Tensor, columns: int, *, scale: int = 2, gap: int = 1, ax
     Axes
         The axes, without frame and ticks.
     """
-    import matplotlib.pyplot as plt
-
     page = tile(images, columns, scale=scale, gap=gap)
     if ax is None:
         height, width = page.shape[:2]
-        figure = plt.figure(layout="none")
+        figure = _plain_figure()
         figure.set_size_inches(width / figure.dpi, height / figure.dpi)
         ax = figure.add_axes((0, 0, 1, 1))
     _show(ax, page)
@@ -141,12 +139,10 @@ def labelled_rows(
     InputError
         If there are no rows, or images that `tile` does not take.
     """
-    import matplotlib.pyplot as plt
-
     if not rows:
         raise InputError("rows: there is nothing to draw")
     pages = [tile(images, columns or len(images), scale=scale, gap=gap) for images in rows.values()]
-    figure = plt.figure(layout="none")
+    figure = _plain_figure()
     labels = [figure.text(0, 0, label, ha="right", va="center") for label in rows]
     # the widest label and half a letter's height decide where the grids begin, in whole pixels
     left = int(np.ceil(max(label.get_window_extent().width for label in labels) + labels[0].get_fontsize() / 2))
@@ -162,6 +158,17 @@ def labelled_rows(
     return figure
 
 
+def _plain_figure() -> "Figure":
+    """Return a new figure whose axes stay where they are put."""
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(layout="constrained")
+    figure.set_layout_engine("none")  # leaves a placeholder; without one, saving brings back the default layout
+    return figure
+
+
 def _show(ax: "Axes", page: np.ndarray) -> None:
-    ax.imshow(page, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    if page.ndim == 2:
+        page = np.repeat(page[:, :, None], 3, axis=2)  # a colour map would round grey levels
+    ax.imshow(page, interpolation="nearest")
     ax.set_axis_off()

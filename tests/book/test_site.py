@@ -109,6 +109,12 @@ def test_no_page_names_a_script_host_in_its_own_scripts(pages):
         assert not [s for s in scripts if re.search(r"https?://", s)], name
 
 
+def test_no_dollar_sign_is_left_beside_mathematics(pages):
+    """It would be the rest of a displayed equation that was read as an inline one."""
+    left = re.compile(r'\$\s*<(span|div) class="math|\\\)</span>\s*\$')
+    assert not [name for name in pages if left.search((SITE / name).read_text("utf-8"))]
+
+
 def test_every_image_has_an_alternative_text(pages):
     missing = [
         f"{name}: {attributes.get('src')}"
