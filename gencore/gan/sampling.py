@@ -71,3 +71,22 @@ def sample(generator: nn.Module, latent: int, count: int, seed: int, batch_size:
     starts = range(0, count, batch_size)
     latents = (rng.normal_per_image(min(batch_size, count - i), (latent,), seed, i) for i in starts)
     return torch.cat([generator(z.to(device)).float().cpu() for z in latents])
+
+
+def interpolate(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
+    """Walk from one latent vector to another along the sphere (Shoemake 1985; White 2016, arXiv:1609.04468).
+
+    Parameters
+    ----------
+    z0, z1 : Tensor
+        The ends ``(latent,)``, not parallel.
+    t : Tensor
+        Times in [0, 1], ``(T,)``.
+
+    Returns
+    -------
+    Tensor
+        ``(T, latent)``; the length goes evenly from that of ``z0`` to that of ``z1`` if they are alike.
+    """
+    angle = torch.arccos(torch.dot(z0, z1) / (z0.norm() * z1.norm()))
+    return torch.outer(((1 - t) * angle).sin() / angle.sin(), z0) + torch.outer((t * angle).sin() / angle.sin(), z1)  # (DC.5)

@@ -18,16 +18,16 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 CONTRAST = 4.5  # least contrast of text on white, WCAG 2.1, success criterion 1.4.3
 
 
-def style() -> dict[str, object]:
-    """Return the look of the book's figures as Matplotlib settings.
+def style() -> None:
+    """Let figures look like the book's from now on.
 
-    Nothing changes until they are applied: ``plt.rcParams.update(style())`` for a notebook, or
-    ``with plt.rc_context(style()):`` for one figure. Figures are white, so that they can be read on a dark page too, and
-    of a resolution that keeps notebooks small.
+    Changes Matplotlib's settings; ``with plt.rc_context(): style()`` changes them for a while. Figures are white, so
+    that they can be read on a dark page too, and of a resolution that keeps notebooks small.
     """
+    import matplotlib
     from cycler import cycler
 
-    return {
+    look = {
         "figure.figsize": (6.0, 3.5),
         "figure.dpi": 100,
         "savefig.dpi": "figure",
@@ -52,6 +52,7 @@ def style() -> dict[str, object]:
         "legend.frameon": False,
         "image.cmap": "viridis",
     }
+    matplotlib.rcParams.update(look)
 
 
 def curves(

@@ -34,6 +34,6 @@ class EMA:
     def update(self, network: nn.Module, images_seen: int, batch_size: int) -> None:
         """Move the average towards the network's weights, in place."""
         averages, weights = list(self.network.parameters()), list(network.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - self.decay(images_seen, batch_size))
+        torch._foreach_lerp_(averages, weights, 1 - self.decay(images_seen, batch_size))  # (DC.3)
         for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
             average.copy_(buffer)

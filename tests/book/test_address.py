@@ -90,7 +90,7 @@ def test_the_book_is_in_step():
         assert setup == [setup_cell(address)], f"{path}: run tools/set_address.py"
 
 
-def test_the_set_up_cell_installs_in_colab_and_is_silent_elsewhere(capsys):
+def test_the_set_up_cell_installs_in_colab_and_is_silent_elsewhere():
     source = setup_cell(OLD, "0.1.0")
     run = """
 import subprocess, sys

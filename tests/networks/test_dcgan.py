@@ -32,6 +32,24 @@ def test_with_batch_norm_an_image_depends_on_its_batch():
     assert not torch.allclose(generator(z)[:1], generator(z[:2])[:1], atol=1e-4)
 
 
+@pytest.mark.parametrize("kernel, stride, padding", [(4, 2, 1), (3, 2, 1), (5, 3, 0), (7, 1, 0)])
+def test_output_size_of_a_transposed_convolution(kernel, stride, padding):
+    """(DC.1)."""
+    layer = torch.nn.ConvTranspose2d(1, 1, kernel, stride, padding)
+    assert layer(torch.zeros(1, 1, 7, 7)).shape[-1] == (7 - 1) * stride - 2 * padding + kernel
+
+
+def test_batch_norm_in_both_modes():
+    """(DC.2): the batch's statistics in training, the remembered ones in evaluation."""
+    layer, h = torch.nn.BatchNorm2d(3), 2 + torch.randn(6, 3, 4, 4)
+    mean, variance = h.mean((0, 2, 3), keepdim=True), h.var((0, 2, 3), unbiased=False, keepdim=True)
+    torch.testing.assert_close(layer(h), (h - mean) / (variance + layer.eps).sqrt(), atol=1e-5, rtol=1e-5)
+    remembered = [buffer.view(1, 3, 1, 1) for buffer in (layer.running_mean, layer.running_var)]
+    expected = (h - remembered[0]) / (remembered[1] + layer.eps).sqrt()
+    torch.testing.assert_close(layer.eval()(h), expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(expected, (h - mean) / variance.sqrt(), atol=0.1)
+
+
 def test_every_output_pixel_is_reached_by_the_same_number_of_taps():
     """Kernel 4 at stride 2 covers evenly: with constant weights, the inside of the output is constant."""
     layer = torch.nn.ConvTranspose2d(1, 1, 4, 2, 1, bias=False)

@@ -17,7 +17,8 @@ from gencore.plots.curves import _readable, spread
 
 @pytest.fixture
 def ax():
-    with plt.rc_context(style()):
+    with plt.rc_context():
+        style()
         figure, ax = plt.subplots()
         yield ax
         plt.close(figure)
@@ -60,7 +61,8 @@ def test_names_that_would_collide_are_moved_apart(ax, scale):
 
 
 def test_names_do_not_collide_after_the_layout_is_settled():
-    with plt.rc_context(style()):
+    with plt.rc_context():
+        style()
         figure, axes = plt.subplots(2, 2)
         x = np.linspace(0, 1, 9)
         curves(axes[0, 0], x, {"a long name": x, "another long name": x})
@@ -132,15 +134,13 @@ def test_the_first_colours_differ_for_colour_blind_readers(missing):
     assert min(np.abs(a - b).max() for i, a in enumerate(seen) for b in seen[:i]) > 0.1
 
 
-def test_style_changes_nothing_until_it_is_applied():
+def test_importing_changes_no_setting_and_style_does():
     code = """
 import matplotlib
 before = dict(matplotlib.rcParams)
 import gencore.plots
-from gencore.plots import style
-style()
 assert dict(matplotlib.rcParams) == before
-matplotlib.rcParams.update(style())
+gencore.plots.style()
 assert dict(matplotlib.rcParams) != before
 assert matplotlib.rcParams["figure.facecolor"] == "white"
 """

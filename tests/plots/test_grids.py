@@ -102,7 +102,8 @@ def rendered(figure, **how) -> np.ndarray:
 @pytest.mark.filterwarnings("error")  # a warning would stand in the notebook
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_a_drawn_grid_shows_every_pixel(images, scale):
-    with plt.rc_context(style()):
+    with plt.rc_context():
+        style()
         figure = image_grid(images, 4, scale=scale, gap=1).figure
         page = tile(images, 4, scale=scale, gap=1)
         assert rendered(figure).shape[:2] == page.shape[:2]
@@ -118,7 +119,8 @@ def test_a_grid_can_stand_in_given_axes(images):
 
 
 def test_labelled_rows_show_their_grids_in_order_beside_their_labels(images):
-    with plt.rc_context(style()):
+    with plt.rc_context():
+        style()
         rows = {"1,000": images[:3], "100,000": images[2:5], "fewer": images[5:7]}
         figure = labelled_rows(rows, scale=4)
         picture = rendered(figure)

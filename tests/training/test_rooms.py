@@ -150,7 +150,7 @@ def test_tensorboard_gets_the_rows(tmp_path):
 
 
 def test_average_halves_in_a_half_life():
-    """(DC.4): after a half-life of images, half of the old weight is left."""
+    """(DC.3): after a half-life of images, half of the old weight is left."""
     network = nn.Linear(1, 1, bias=False)
     nn.init.ones_(network.weight)
     ema = EMA(network, half_life=100)

@@ -1,0 +1,83 @@
+"""The command line as a user meets it: another folder, no network, typing errors."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from gencore.cli import recipes
+
+
+def gencore(*arguments, folder):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "no_proxy": "", "https_proxy": "http://127.0.0.1:9"}
+    command = [sys.executable, "-m", "gencore", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def fails(result, *words):
+    """One line on stderr that holds these words, and no traceback."""
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr, result.stderr
+    return True
+
+
+def test_help_and_list(tmp_path):
+    assert "gencore sample dcgan_digits" in gencore("--help", folder=tmp_path).stdout
+    listed = gencore("list", folder=tmp_path)
+    assert listed.returncode == 0 and all(name in listed.stdout for name in recipes()), listed.stderr
+    assert "dcgan_digits" in listed.stdout.split("zoo")[1]
+    assert fails(gencore("trian", folder=tmp_path), "no command 'trian'")
+
+
+def test_sample_writes_a_picture_and_never_overwrites(tmp_path):
+    result = gencore("sample", "dcgan_digits", "--out", "pictures/a.png", "--count", 6, "--columns", 3, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    with Image.open(tmp_path / "pictures" / "a.png") as image:
+        assert image.size == (84, 56)
+        assert image.getextrema()[1] > 200
+    again = gencore("sample", "dcgan_digits", "--out", "pictures/a.png", folder=tmp_path)
+    assert fails(again, "pictures/a.png", "exists already", "--overwrite")
+    assert fails(gencore("sample", "dcgan_digits", "--out", "a.jpg", folder=tmp_path), "must end in .png")
+    assert fails(gencore("sample", "dcgan_cats", "--out", "a.png", folder=tmp_path), "no model named 'dcgan_cats'", "dcgan_digits")
+
+
+def test_evaluate_reports_the_floor(tmp_path):
+    result = gencore("evaluate", "dcgan_digits", "--count", 1000, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "real against real" in result.stdout and "digits/heldout" in result.stdout
+
+
+def test_train_help_explains_fields(tmp_path):
+    shown = gencore("train", "gan.recipes.dcgan_digits", "--help", folder=tmp_path).stdout
+    for flag in ("--folder", "--images", "--batch-size", "--network.width", "--optimiser.beta1"):
+        assert flag in shown
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["gan.recipes.dcgan_digit"], ["no recipe 'gan.recipes.dcgan_digit'", "gan.recipes.dcgan_digits"]),
+        (["gan.recipes.dcgan_digits", "--imagess", "5"], ["--imagess"]),
+        (["gan.recipes.dcgan_digits", "--images", "many"], ["--images"]),
+        (["gan.recipes.dcgan_digits", "--network.size", "32"], ["network.size is 32, but the data have 28"]),
+        (["gan.recipes.dcgan_digits", "--device", "abacus"], ["device 'abacus'"]),
+    ],
+)
+def test_wrong_flags_are_named(tmp_path, arguments, words):
+    assert fails(gencore("train", *arguments, folder=tmp_path), *words)
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("recipe.json"))
+
+
+def test_train_shows_progress_resumes_and_says_when_done(tmp_path):
+    command = ["train", "gan.recipes.dcgan_digits", "--images", 64, "--log-every", 64, "--batch-size", 32]
+    first = gencore(*command, folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "64 images in" in first.stdout
+    assert (tmp_path / "runs" / "dcgan_digits" / "checkpoints" / "000000000064").is_dir()
+    assert "already trained to 64 images" in gencore(*command, folder=tmp_path).stdout
+    drawn = gencore("sample", "runs/dcgan_digits", "--out", "a.png", folder=tmp_path)
+    assert drawn.returncode == 0, drawn.stderr

@@ -1,0 +1,66 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from gencore import zoo
+from gencore.errors import InputError
+from gencore.training import checkpoint
+from gencore.training.log import read_curve
+
+FILES = {"ema.safetensors", "recipe.json", "card.json", "curve.csv"}
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A zoo of one model that may be damaged."""
+    shutil.copytree(zoo.ROOT / "dcgan_digits", tmp_path / "dcgan_digits")
+    monkeypatch.setattr(zoo, "ROOT", tmp_path)
+    return tmp_path / "dcgan_digits"
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_model_is_whole_and_says_what_it_cost(name):
+    folder, card = zoo.folder(name), zoo.card(name)
+    assert FILES <= {path.name for path in folder.iterdir()}
+    for key in ("recipe", "metrics", "hardware", "wall_clock_seconds", "images_seen", "parameters", "seed", "versions"):
+        assert card[key] not in (None, ""), key
+    assert read_curve(folder / "curve.csv")[-1]["images_seen"] == card["images_seen"]
+    floating = [t for t in checkpoint.read_tensors(folder / "ema.safetensors").values() if t.is_floating_point()]
+    assert all(t.dtype == torch.float16 and t.isfinite().all() for t in floating)
+
+
+def test_the_zoo_stays_small():
+    assert sum(path.stat().st_size for path in zoo.ROOT.rglob("*") if path.is_file()) < 16e6
+
+
+def test_an_unknown_name_lists_those_there_are():
+    with pytest.raises(InputError, match="no model named 'dcgan_cats'; there are: .*dcgan_digits"):
+        zoo.folder("dcgan_cats")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "alter", "remove"])
+def test_damaged_weights_give_one_error_that_names_the_file(copy, damage):
+    path = copy / "ema.safetensors"
+    data = path.read_bytes()
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-10] if damage == "truncate" else data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(InputError, match="ema.safetensors: (checksum differs|file is missing)"):
+        zoo.folder("dcgan_digits")
+
+
+def test_an_altered_checksum_is_noticed(copy):
+    sums = copy / "SHA256SUMS"
+    sums.write_text(sums.read_text().replace("a", "b"))
+    with pytest.raises(InputError, match="checksum differs"):
+        zoo.folder("dcgan_digits")
+
+
+def test_digits_cover_all_classes():
+    """A generator that forgets a digit shows here."""
+    classes = json.loads((zoo.folder("dcgan_digits") / "card.json").read_text())["metrics"]["classes"]
+    assert classes["samples"] == 10_000
+    assert min(classes["shares"].values()) > 0.04
