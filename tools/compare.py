@@ -169,13 +169,15 @@ def output_differences(
         missing = f"recorded: {', '.join(kinds) or 'nothing'}; now: {', '.join(new_kinds) or 'nothing'}"
         if len(kinds) == len(new_kinds):
             return [f"the kinds of output differ ({missing})"], []
-        what = "an output is missing from the notebook" if len(new_kinds) > len(kinds) else "the notebook has an extra output"
+        fewer = len(kinds) < len(new_kinds)
+        what = "an output is missing from the notebook" if fewer else "the notebook has an extra output"
         return [f"{what} ({missing})"], []
     differences, figures, count = [], [], 0
     for old, new in zip(recorded, now):
         for name, content in _contents(old).items():
             if name not in FIGURE_TYPES:
-                problems = text_differences(content, _contents(new)[name], None if exact_text else tolerance, numbers)
+                allowed = None if exact_text else tolerance
+                problems = text_differences(content, _contents(new)[name], allowed, numbers)
                 differences += [f"{name}: {problem}" for problem in problems]
                 continue
             count += 1

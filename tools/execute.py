@@ -13,6 +13,7 @@ import ast
 import base64
 import io
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbformat.v4 import new_code_cell
+from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
 if __package__ in (None, ""):  # started as a script: the repository's root is not on the path
@@ -98,7 +99,7 @@ def refresh_source(notebook: nbformat.NotebookNode, folder: Path, name: str = "n
         elif imports := _imports(cell.source):
             cells.append(new_code_cell(imports, id=cell.id))
     if shown:
-        _run(nbformat.v4.new_notebook(cells=cells, metadata=result.metadata), folder, name)
+        _run(new_notebook(cells=cells), folder, name)
     for cell, run in shown:
         cell.outputs = run.outputs
         for output in cell.outputs:
@@ -115,10 +116,9 @@ def shrink_png(data: bytes) -> bytes:
     page = page.convert("RGB")
     # refined by k-means and without dithering: fewer colours must not look like noise
     palette = page.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
-    versions = [data, _png(page), _png(palette)]
-    if figure_difference(versions[1], versions[2]).score > PALETTE_SCORE:
-        del versions[2]
-    return min(versions, key=len)
+    exact, small = _png(page), _png(palette)
+    faithful = figure_difference(exact, small).score <= PALETTE_SCORE
+    return min(exact, small, key=len) if faithful else exact
 
 
 def differing_cells(recorded: nbformat.NotebookNode, now: nbformat.NotebookNode) -> list[str]:
@@ -133,6 +133,7 @@ def differing_cells(recorded: nbformat.NotebookNode, now: nbformat.NotebookNode)
 
 
 def _run(notebook: nbformat.NotebookNode, folder: Path, name: str) -> None:
+    begun = []
     client = NotebookClient(
         notebook,
         kernel_name="python3",
@@ -141,14 +142,16 @@ def _run(notebook: nbformat.NotebookNode, folder: Path, name: str) -> None:
         record_timing=False,
         store_widget_state=False,
         coalesce_streams=True,
+        on_cell_start=lambda cell, cell_index: begun.append(f"cell {cell.id}"),
     )
     try:
         with kernel_environment() as environment:
-            client.execute(env={**os.environ, **environment})
+            # the kernel's own log says nothing about the notebook; what cells write to stderr does not go there
+            client.execute(env={**os.environ, **environment}, stderr=subprocess.DEVNULL)
     except CellExecutionError as error:
-        raise ExecutionFailed(f"{name}: {_failing_cell(notebook)} failed:\n{error.traceback}") from None
+        raise ExecutionFailed(f"{name}: {begun[-1]} failed:\n{error.traceback}") from None
     except Exception as error:  # time-outs, dead kernels
-        raise ExecutionFailed(f"{name}: {_failing_cell(notebook)} failed: {error}") from error
+        raise ExecutionFailed(f"{name}: {begun[-1] if begun else 'the kernel'} failed: {error}") from error
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
@@ -156,16 +159,6 @@ def _run(notebook: nbformat.NotebookNode, folder: Path, name: str) -> None:
             if "image/png" in output.get("data", {}):
                 small = shrink_png(base64.b64decode(output.data["image/png"]))
                 output.data["image/png"] = base64.b64encode(small).decode("ascii")
-
-
-def _failing_cell(notebook: nbformat.NotebookNode) -> str:
-    """Name the first code cell without a finished execution."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and cell.source.strip():
-            failed = any(output.output_type == "error" for output in cell.outputs)
-            if failed or cell.execution_count is None:
-                return f"cell {cell.id}"
-    return "the last cell"
 
 
 def _imports(source: str) -> str:

@@ -47,8 +47,8 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
 def write_notebook(path: Path, notebook: nbformat.NotebookNode) -> None:
     """Write a notebook in one step: whatever happens, the file holds the old notebook or the new one."""
     text = nbformat.writes(notebook)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(text if text.endswith("\n") else text + "\n")
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".tmp", delete=False) as file:
+        file.write((text if text.endswith("\n") else text + "\n").encode("utf-8"))
     try:
         os.chmod(file.name, path.stat().st_mode if path.exists() else 0o644)
         os.replace(file.name, path)

@@ -97,7 +97,7 @@ _IDS = {word: i for i, word in enumerate(VOCABULARY)}
 CAPTION_LENGTH = 36  # tokens: the longest caption of four objects and its end
 
 _COPY = 0.25  # how often an object repeats an earlier one, without which "two red circles" would be rare
-_CLEARLY = 0.04  # a caption names a place or relation only if it holds with this much to spare
+_CLEARLY = 0.04  # a caption names a place only this far from its borders
 _SUPERSAMPLES = 8  # per pixel and axis
 _SEEDS = {"train": 20_231, "heldout": 77_003}
 
@@ -427,8 +427,8 @@ def lead(relation: str, a: SceneObject, b: SceneObject) -> float:
 def describe_scene(scene: Scene, generator: torch.Generator) -> Facts:
     """Choose what a caption says of a scene; always true, and always with each object's colour and shape.
 
-    A caption in two gives all sizes; a single object in two gets its place, or its relation to another one, if that
-    is clear.
+    One caption in two gives all sizes; one single object in two is related to another one, and of the rest one in two
+    gets its place, unless it is near the border between two.
     """
     draw = _uniforms(generator)
     with_size = next(draw) < 0.5
@@ -440,22 +440,17 @@ def describe_scene(scene: Scene, generator: torch.Generator) -> Facts:
     clauses = [Clause(len(things), what) for what, things in order if len(things) > 1]
     while single:
         what, thing = single.pop()
-        relation = _clear_relation(thing, single[-1][1]) if single else None
         place = place_of(thing.x, thing.y, slack=_CLEARLY)
-        if relation and next(draw) < 0.5:
-            other, _ = single.pop()
+        if single and next(draw) < 0.5:
+            other, landmark = single.pop()
+            # Along the axis in which two objects lie further apart, their boxes do not overlap: the relation is clear.
+            relation = max(RELATIONS, key=lambda relation: lead(relation, thing, landmark))
             clauses.append(Clause(1, what, relation=relation, other=other))
         elif place and next(draw) < 0.5:
             clauses.append(Clause(1, what, place=place))
         else:
             clauses.append(Clause(1, what))
     return Facts(tuple(sorted(clauses, key=lambda _: next(draw))))
-
-
-def _clear_relation(a: SceneObject, b: SceneObject) -> str | None:
-    """The relation along the axis in which two objects lie further apart."""
-    relation, gap = max(((r, lead(r, a, b)) for r in RELATIONS), key=lambda pair: pair[1])
-    return relation if gap >= RELATION_GAP + _CLEARLY else None
 
 
 def caption(scene: Scene, generator: torch.Generator) -> str:

@@ -23,12 +23,15 @@ class Adam:
         Decay of the mean gradient; small, because in a game yesterday's direction is soon wrong.
     beta2 : float
         Decay of the mean squared gradient.
+    decay : float
+        Share of the run, at its end, in which both learning rates fall in a line to zero. 0 keeps them constant.
     """
 
     generator_lr: float = 2e-4
     discriminator_lr: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
+    decay: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,19 @@ class GANRecipe:
 
 def dcgan_digits() -> GANRecipe:
     """DCGAN on the 9,000 training digits, 28x28."""
-    return GANRecipe(data=Digits(), network=DCGAN(size=28, channels=1, latent=64, width=64), images=500_000)
+    return GANRecipe(
+        data=Digits(),
+        network=DCGAN(size=28, channels=1, latent=64, width=64, discriminator_norm="none"),
+        optimiser=Adam(generator_lr=4e-4, discriminator_lr=4e-4),
+        images=250_000,
+    )
 
 
 def dcgan_emoji() -> GANRecipe:
     """DCGAN on emoji, 32x32 in colour, three drawing styles."""
-    return GANRecipe(data=Emoji(), network=DCGAN(size=32, channels=3, latent=64, width=48), images=400_000)
+    return GANRecipe(
+        data=Emoji(),
+        network=DCGAN(size=32, channels=3, latent=64, width=48),
+        optimiser=Adam(decay=0.0),
+        images=400_000,
+    )

@@ -121,6 +121,7 @@ def train(
         z = rng.normal(latent_shape, recipe.seed, seen, "latent", rank, world_size).to(device)  # (B, latent)
         pieces = list(zip(x.chunk(recipe.micro_batches), z.chunk(recipe.micro_batches), strict=True))
         parts: dict[str, torch.Tensor] = {}
+        _set_learning_rates(recipe, optimisers, seen)
 
         with _frozen(networks.generator):
             for x_piece, z_piece in pieces:
@@ -171,6 +172,16 @@ def _optimisers(recipe: GANRecipe, networks: Networks) -> Networks:
         torch.optim.Adam(network.parameters(), lr, (adam.beta1, adam.beta2), fused=True)
         for network, lr in zip(networks, (adam.generator_lr, adam.discriminator_lr), strict=True)
     ))
+
+
+def _set_learning_rates(recipe: GANRecipe, optimisers: Networks, images_seen: int) -> None:
+    """Hold the learning rates, then let them fall in a line to zero at the run's end."""
+    adam = recipe.optimiser
+    left = 1 - images_seen / recipe.images
+    share = min(1.0, left / adam.decay) if adam.decay else 1.0
+    for optimiser, lr in zip(optimisers, (adam.generator_lr, adam.discriminator_lr), strict=True):
+        for group in optimiser.param_groups:
+            group["lr"] = lr * share
 
 
 def _resume(saved: Path, state: State, optimisers: Networks) -> None:

@@ -51,7 +51,7 @@ class ClassifierState:
         ``cross_entropy`` in nats and ``accuracy`` in [0, 1] on augmented training batches, means since the last report.
     seconds : float
         Wall clock spent so far, earlier parts of a resumed run included.
-    cpu_seconds : float
+    core_seconds : float
         Processor time spent so far, over all cores.
     """
 
@@ -61,7 +61,7 @@ class ClassifierState:
     images_seen: int
     losses: dict[str, float]
     seconds: float
-    cpu_seconds: float
+    core_seconds: float
 
 
 def train(
@@ -117,7 +117,7 @@ def train(
     if compile:
         classifier.compile()
     window = LossWindow()
-    started, cpu_started = time.perf_counter() - state.seconds, time.process_time() - state.cpu_seconds
+    started, core_started = time.perf_counter() - state.seconds, time.process_time() - state.core_seconds
 
     while state.images_seen < recipe.images:
         batch = batches.at(state.images_seen)
@@ -139,10 +139,10 @@ def train(
         save_due = done or seen % recipe.checkpoint_every < recipe.batch_size
         if log_due or save_due:
             state.losses = window.report()  # raises when a loss is not finite: such weights are never saved
-            state.seconds, state.cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+            state.seconds, state.core_seconds = time.perf_counter() - started, time.process_time() - core_started
             curve.append({"images_seen": seen, **state.losses, "seconds": state.seconds})
         if folder and save_due:
-            training = {"seconds": state.seconds, "cpu_seconds": state.cpu_seconds, "adam": adam.state_dict()}
+            training = {"seconds": state.seconds, "core_seconds": state.core_seconds, "adam": adam.state_dict()}
             checkpoint.save(folder, seen, {"classifier": classifier}, {"classifier": ema.network}, training)
         if log_due or save_due:
             yield state
@@ -270,7 +270,7 @@ def record(run: Path | str, folder: Path | str) -> dict:
         "metrics": [{"name": "accuracy", "on": heldout.name, "samples": len(heldout), "value": accuracy(classifier, heldout)}],
         "hardware": devices.describe_hardware(torch.device("cpu")),
         "wall_clock_seconds": round(training["seconds"], 1),
-        "core_minutes": round(training["cpu_seconds"] / 60, 2),
+        "core_seconds": round(training["core_seconds"], 1),
         "images_seen": int(saved.name),
         "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "gencore": gencore.__version__},
@@ -299,4 +299,4 @@ def _resume(saved: Path, state: ClassifierState, adam: torch.optim.Optimizer) ->
     training = checkpoint.read_state(saved / "train_state.pt")
     adam.load_state_dict(training["adam"])
     state.images_seen = int(saved.name)
-    state.seconds, state.cpu_seconds = training["seconds"], training["cpu_seconds"]
+    state.seconds, state.core_seconds = training["seconds"], training["core_seconds"]

@@ -36,7 +36,10 @@ class DCGAN:
     max_width : int
         Upper bound of the channels.
     norm : {"batch", "group", "none"}
-        Normalisation in the hidden layers.
+        Normalisation in the generator's hidden layers.
+    discriminator_norm : {"batch", "group", "none"}
+        Normalisation in the discriminator's hidden layers. With ``"batch"``, as in the paper, real and generated batches
+        are each normalised by their own statistics, which hides from the discriminator what share each kind of image has.
     """
 
     size: int = 28
@@ -45,6 +48,7 @@ class DCGAN:
     width: int = 64
     max_width: int = 512
     norm: Norm = "batch"
+    discriminator_norm: Norm = "batch"
 
     def __post_init__(self) -> None:
         if self.size >> self.levels << self.levels != self.size:
@@ -116,7 +120,7 @@ class Discriminator(nn.Module):
         layers = [nn.Conv2d(config.channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]  # (B, C, size/2, size/2)
         for width, next_width in zip(widths, widths[1:], strict=False):
             layers += [nn.Conv2d(width, next_width, 4, 2, 1, bias=False)]  # (B, 2C, half, half)
-            layers += [_norm(config.norm, next_width), nn.LeakyReLU(0.2)]
+            layers += [_norm(config.discriminator_norm, next_width), nn.LeakyReLU(0.2)]
         layers += [nn.Conv2d(widths[-1], 1, config.size >> config.levels)]  # (B, 1, 1, 1)
         self.layers = nn.Sequential(*layers)
         self.apply(_init)

@@ -49,7 +49,9 @@ def tile(images: Tensor, columns: int, *, scale: int = 1, gap: int = 0) -> np.nd
     if images.dtype != torch.uint8:
         raise InputError(f"images: expected uint8, or floats in [-1, 1], got {images.dtype}")
     if columns < 1 or scale < 1 or gap < 0:
-        raise InputError(f"grid: needs columns and scale of at least 1, gap of at least 0; got {columns}, {scale}, {gap}")
+        raise InputError(
+            f"grid: columns and scale must be at least 1 and gap at least 0; got {columns}, {scale} and {gap}"
+        )
     count, channels, height, width = images.shape
     height, width = height * scale + gap, width * scale + gap  # of a cell, with the gap after it
     rows, columns = -(-count // columns), min(columns, count)

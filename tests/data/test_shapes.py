@@ -125,6 +125,8 @@ def test_paint_covers_the_shapes_area_around_its_centre(shape, size):
     assert paint.sum().item() / size**2 == pytest.approx(AREA[shape] * RADIUS["large"] ** 2, rel=0.005 + 0.7 / size)
     at = (torch.arange(size) + 0.5) / size
     assert (paint.sum(0) @ at / paint.sum()).item() == pytest.approx(thing.x, abs=0.005)  # all are symmetric in x
+    if shape == "triangle":  # points up
+        assert paint[at < thing.y].sum() < 0.5 * paint.sum()
     rows = at[paint.sum(1) > 0.1]
     low, high = {"square": (0.88, 0.88), "triangle": (1, 0.9), "star": (1, 0.81)}.get(shape, (1, 1))
     assert rows.min().item() == pytest.approx(thing.y - low * thing.radius, abs=1.2 / size)

@@ -27,7 +27,7 @@ TINY = GANRecipe(
     checkpoint_every=48,
     ema_half_life=64,
 )
-INDEPENDENT = replace(TINY, network=replace(TINY.network, norm="group"))
+INDEPENDENT = replace(TINY, network=replace(TINY.network, norm="group", discriminator_norm="group"))
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +174,7 @@ def test_every_recipe_takes_steps_and_every_parameter_moves(recipe):
         dict(optimiser=replace(TINY.optimiser, discriminator_lr=1e-3)),
         dict(optimiser=replace(TINY.optimiser, beta1=0.9)),
         dict(optimiser=replace(TINY.optimiser, beta2=0.9)),
+        dict(optimiser=replace(TINY.optimiser, decay=0.0)),
         dict(network=replace(TINY.network, norm="none")),
         dict(network=replace(TINY.network, width=16)),
         dict(network=replace(TINY.network, latent=16)),

@@ -35,6 +35,20 @@ def skip_tuple_fields(app, what, name, member, skip, options):
     return True if type(member).__name__ == "_tuplegetter" else None
 
 
+def plain_bars(app, what, name, obj, options, lines):
+    """Let ``|x|`` in a docstring be an absolute value, where reStructuredText would see a substitution."""
+    literal = None  # indentation above which lines belong to a literal block
+    for i, line in enumerate(lines):
+        indent = len(line) - len(line.lstrip())
+        if literal is not None and line.strip() and indent <= literal:
+            literal = None
+        if literal is None:
+            pieces = line.split("``")  # every second piece is code
+            pieces[::2] = [piece.replace("|", r"\|") for piece in pieces[::2]]
+            lines[i] = "``".join(pieces)
+            literal = indent if line.endswith("::") else None
+
+
 class HtmlAnchors(Transform):
     """Tell MyST about anchors written in HTML, so that it accepts links to them (and still warns of others)."""
 
@@ -61,5 +75,6 @@ def setup(app):
     app.add_transform(HtmlAnchors)
     app.connect("source-read", list_modules)
     app.connect("autodoc-skip-member", skip_tuple_fields)
+    app.connect("autodoc-process-docstring", plain_bars, priority=900)  # after napoleon
     app.connect("html-page-context", remove_thebe, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
