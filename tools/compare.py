@@ -188,8 +188,8 @@ def output_differences(
                 message = f"figure {count}: size {size(_decode(a).size)} was recorded, now {size(_decode(b).size)}"
             elif tolerance.figure is not None and result.score > tolerance.figure:
                 message = (
-                    f"figure {count}: {result.score:.1f} % of the pixels differ (limit {tolerance.figure:g} %) in the square "
-                    f"of {BLOCK} pixels at x = {result.place[0]}, y = {result.place[1]}"
+                    f"figure {count}: {result.score:.1f} % of the pixels differ (limit {tolerance.figure:g} %) "
+                    f"in the square of {BLOCK} pixels at x = {result.place[0]}, y = {result.place[1]}"
                 )
             else:
                 continue

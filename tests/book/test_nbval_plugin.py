@@ -71,7 +71,8 @@ EDITS = {
     "extra-figure": ("plt.show()", "plt.close()"),
     "complains": ("pass", "import sys; print('careful', file=sys.stderr)"),
 }
-PASS_STRICTLY = {"imports", "surroundings", "curve", "antialiasing", "grid", "jpeg", "same-number", "drift", "hidden-result"}
+PASS_STRICTLY = {"imports", "surroundings", "curve", "antialiasing", "grid", "jpeg", "same-number", "drift"}
+PASS_STRICTLY |= {"hidden-result"}
 PASS_LOOSELY = PASS_STRICTLY | {"reversed", "swapped-1", "swapped-2", "other-jpeg", "number"}
 
 TRAINING = """

@@ -144,6 +144,11 @@ def test_tag_is_the_version_of_the_library():
     assert TAG == f"v{gencore.__version__}"
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))], ids=lambda path: path.name)
+def test_prose_names_no_other_tag(page):
+    assert set(re.findall(r"\bv\d+\.\d+\.\d+\b", page.read_text("utf-8"))) <= {TAG}
+
+
 def test_links_to_the_repository_use_its_one_address(pages):
     """Every link to a repository named like ours goes to the address in ``_config.yml``."""
     name = REPOSITORY.rsplit("/", 1)[1]
