@@ -242,7 +242,7 @@ def on_white(picture: Image.Image, size: int) -> np.ndarray:
     pixels = np.concatenate([pixels[..., :3] * pixels[..., 3:], pixels[..., 3:]], axis=2)
     planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(pixels, 2, 0)]
     resized = np.stack([np.asarray(plane.resize((size, size), Image.Resampling.LANCZOS)) for plane in planes], axis=2)
-    return np.clip((resized[..., :3] + 1 - resized[..., 3:]) * 255 + 0.5, 0, 255).astype(np.uint8)
+    return np.clip((resized[..., :3] + (1 - resized[..., 3:])) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def read_members(path: Path, prefix: str, suffix: str) -> dict[str, bytes]:

@@ -60,26 +60,33 @@ class Batches:
     ) -> None:
         if len(data) == 0:
             raise InputError(f"{data.name}: holds no images")
-        if batch_size % world_size:
-            raise InputError(f"batch_size {batch_size} cannot be shared by {world_size} processes; choose a multiple")
+        if batch_size < 1 or batch_size % world_size:
+            raise InputError(f"batch_size {batch_size}: must be a positive multiple of the {world_size} processes")
         self.images, self.labels = data.images.to(device), data.labels.to(device)
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self._epoch, self._order = -1, torch.empty(0)
 
     def at(self, images_seen: int) -> Batch:
-        """Return the batch that comes after ``images_seen`` images."""
+        """Return the batch that comes after ``images_seen`` images.
+
+        Place ``p`` of the endless stream belongs to epoch ``p // N``, so a batch may end one epoch and begin the next.
+        """
         share = self.batch_size // self.world_size
-        first = images_seen + self.rank * share
-        positions = range(first, first + share)
-        index = torch.tensor([self._index(position) for position in positions], device=self.images.device)
+        place = images_seen + self.rank * share
+        end, pieces = place + share, []
+        while place < end:
+            epoch, first = divmod(place, len(self.images))
+            pieces.append(self._order_of(epoch)[first : first + end - place])
+            place += len(pieces[-1])
+        index = torch.cat(pieces).to(self.images.device)  # (B,)
         return Batch(to_float(self.images[index]), self.labels[index], index)
 
-    def _index(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.images))
+    def _order_of(self, epoch: int) -> Tensor:
+        """Return the shuffled indices of an epoch, int64 ``(N,)``; the last one asked for is remembered."""
         if epoch != self._epoch:
-            order = torch.randperm(len(self.images), generator=rng.generator(self.seed, epoch, "order"))
-            self._epoch, self._order = epoch, order
-        return int(self._order[place])
+            self._order = torch.randperm(len(self.images), generator=rng.generator(self.seed, epoch, "order"))
+            self._epoch = epoch
+        return self._order
 
     def __iter__(self) -> Iterator[Batch]:
         images_seen = 0

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gencore.errors import InputError
+
 Split = Literal["train", "heldout"]
 
 
@@ -51,6 +53,12 @@ class ImageSet:
             tuple(self.captions[i] for i in pick) if self.captions else (),
             {key: tuple(values[i] for i in pick) for key, values in self.meta.items()},
         )
+
+
+def check_split(split: str) -> None:
+    """Raise `InputError` unless the name of a split is one of the two that every data set has."""
+    if split not in ("train", "heldout"):
+        raise InputError(f"split is {split!r}; choose 'train' or 'heldout'")
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -243,7 +243,7 @@ _UNEXPLAINED = 0.25  # relative squared error, less what noise explains, above w
 _POOR = 0.15  # ... and above which its shape and size are
 _RIVAL = 0.002  # an attribute is uncertain if another value's error is not larger by at least this ...
 _RIVAL_SHARE = 0.2  # ... plus this share of the least error
-_COLOUR_RATIO = 0.6  # the colour is uncertain if the nearest name is not nearer than this many times the second
+_COLOUR_RATIO = 0.7  # the colour is uncertain if the nearest name is not nearer than this many times the second
 _COLOUR_DISTANCE = 0.35  # ... or further than this
 
 _BACKGROUND = torch.tensor(BACKGROUND) / 255

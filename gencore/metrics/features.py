@@ -51,8 +51,11 @@ class Features(Protocol):
 class DigitFeatures:
     """The penultimate layer of this library's digit classifier, 64 numbers, none negative.
 
-    Images of another size than 28x28 are resized to it: bilinear, antialiased where they shrink. On its own training
-    digits the classifier's features are slightly cleaner than on new ones.
+    Images of another size than 28x28 are resized to it: bilinear, antialiased where they shrink.
+
+    What the classifier was trained to ignore, its features see dimly: Gaussian noise of 10 grey levels changes a
+    report's figures hardly, of 30 clearly. And it has seen nothing but digits: pictures of nothing at all can be an "8"
+    with full confidence, so class shares and confidence mean something only beside a small distance.
 
     Parameters
     ----------
@@ -134,7 +137,7 @@ class SqueezeNetFeatures:
 
     dimension = 512
 
-    def __init__(self, size: int = 128, device: torch.device | str = "cpu", batch_size: int = 128) -> None:
+    def __init__(self, size: int = 128, device: torch.device | str = "cpu", batch_size: int = 32) -> None:
         if size < 32:
             raise InputError(f"size is {size}; SqueezeNet needs at least 32")
         self.name = f"SqueezeNet features at {size} px"
@@ -143,7 +146,8 @@ class SqueezeNetFeatures:
             f"weights; input {size}x{size}, resized bilinearly with antialiasing, grey repeated in three channels; divided by 6"
         )
         self._size, self._device, self._batch_size = size, device, batch_size
-        self._network = _squeezenet(SQUEEZENET).to(device)
+        # Channels last: half the time on a CPU (2.5 instead of 6 ms an image at 128 px, one thread).
+        self._network = _squeezenet(SQUEEZENET).to(device, memory_format=torch.channels_last)
         # The weights expect blue, green, red from 0 to 255, less the mean colour of ImageNet.
         self._mean = torch.tensor([104.006, 116.669, 122.679], device=device)[:, None, None]
 

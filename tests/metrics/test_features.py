@@ -1,10 +1,10 @@
 """Feature networks: what they accept, what they return, and what they say when they cannot."""
 
-import pickle
 import sys
 
 import pytest
 import torch
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from gencore.data import Digits, Emoji
 from gencore.errors import InputError
@@ -163,8 +163,23 @@ class Intruder:
 
 def test_inception_weights_never_run_code(tmp_path, monkeypatch):
     evil = tmp_path / "evil.pth"
-    evil.write_bytes(pickle.dumps(Intruder(tmp_path / "owned")))
+    torch.save({"weight": Intruder(tmp_path / "owned")}, evil)
     monkeypatch.setattr(rooms, "INCEPTION_HASH", "")  # as if the checksum fitted
     with pytest.raises(InputError, match="evil.pth: not a plain file of weights"):
         InceptionFeatures(evil)
     assert not (tmp_path / "owned").exists()
+
+
+def test_inception_features(tmp_path, monkeypatch, emoji, digits):
+    # The published weights cannot be had offline; the way to the network and back does not depend on them.
+    weights = tmp_path / "weights.pth"
+    torch.save({}, weights)
+    monkeypatch.setattr(rooms, "INCEPTION_HASH", "")
+    monkeypatch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, weights: None)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = InceptionFeatures(weights, batch_size=2)
+    features = network(emoji[:3])
+    assert features.shape == (3, 2048) == (3, network.dimension) and features.dtype == torch.float32
+    torch.testing.assert_close(features[2:], network._network(emoji[2:3])[0])
+    torch.testing.assert_close(network(digits[:1]), network(digits[:1].expand(-1, 3, -1, -1)))

@@ -50,7 +50,8 @@ def test_names_stand_at_the_ends_of_their_curves(ax):
 def test_names_that_would_collide_are_moved_apart(ax, scale):
     ax.set_yscale(scale)
     x = np.linspace(0, 1, 50)
-    curves(ax, x, {"far": 1 + 9 * x, "b": 1 + 0.03 * x, "a": 1 + 0.02 * x, "c": 1 + 0.04 * x, "same": 1 + 0.04 * x})
+    ys = {"far": 1 + 9 * x, "b": 1 + 0.03 * x, "a": 1 + 0.02 * x, "c": 1 + 0.04 * x, "same": 1 + 0.04 * x}
+    curves(ax, x, {name: 1000 * y for name, y in ys.items()})
     found = boxes(ax)
     ordered = sorted(found, key=lambda name: found[name].y0)
     for lower, upper in zip(ordered, ordered[1:]):
@@ -76,6 +77,7 @@ def test_spread_moves_least():
     assert spread([3, 1, 2], 1).tolist() == [3, 1, 2]
     assert spread([0, 0], 1).tolist() == [-0.5, 0.5]
     assert spread([5, 0, 0.5, 9], 2) == pytest.approx([5, -0.75, 1.25, 9])
+    assert spread([0, 0, 0.2], 1) == pytest.approx([-2.8 / 3, 0.2 / 3, 3.2 / 3])  # the centre stays
     assert spread([], 1).tolist() == []
     positions = np.random.default_rng(0).random(6) * 4
     moved = spread(positions, 1)
@@ -113,9 +115,11 @@ def luminance(colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("colour", PALETTE)
-def test_names_can_be_read_on_white(colour):
-    assert 1.05 / (luminance(_readable(colour)) + 0.05) >= 4.49
+def test_names_can_be_read_on_white(ax):
+    curves(ax, [0, 1], {str(i): [0, i] for i in range(8)})
+    assert [line.get_color() for line in ax.lines] == list(PALETTE)
+    for text in ax.texts:
+        assert 1.05 / (luminance(text.get_color()) + 0.05) >= 4.49
 
 
 def test_colours_that_can_be_read_stay_as_they_are():

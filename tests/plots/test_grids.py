@@ -116,6 +116,10 @@ def test_a_grid_can_stand_in_given_axes(images):
     assert image_grid(images, 4, ax=axes[1]) is axes[1]
     assert len(axes[1].images) == 1 and not axes[0].images
     assert plt.get_fignums() == [figure.number]
+    shown = {tuple(colour) for colour in rendered(figure)[:, int(figure.bbox.width) // 2 :].reshape(-1, 3)}
+    page = tile(images, 4, scale=2, gap=1)
+    page = np.broadcast_to(page.reshape(*page.shape[:2], -1), (*page.shape[:2], 3)).reshape(-1, 3)
+    assert shown <= {tuple(colour) for colour in page}  # enlarged, but never blurred
 
 
 def test_labelled_rows_show_their_grids_in_order_beside_their_labels(images):
