@@ -162,11 +162,10 @@ def read_rcc(content: bytes) -> Iterator[tuple[str, bytes]]:
     def walk(entry: int, folder: str) -> Iterator[tuple[str, bytes]]:
         place = tree + entry * entry_size
         name_place, flags = struct.unpack_from(">IH", content, place)
-        path = folder
-        if entry:  # the first entry is the nameless root
-            (length,) = struct.unpack_from(">H", content, names + name_place)
-            start = names + name_place + 6  # after length and hash
-            path += "/" + content[start : start + 2 * length].decode("utf-16be")
+        (length,) = struct.unpack_from(">H", content, names + name_place)
+        start = names + name_place + 6  # after length and hash
+        name = content[start : start + 2 * length].decode("utf-16be") if entry else ""  # entry 0 is the root
+        path = f"{folder}/{name}" if folder else name
         if flags & 2:
             count, first = struct.unpack_from(">II", content, place + 6)
             for child in range(first, first + count):
@@ -318,6 +317,7 @@ def build_emoji64(downloads: Path, out: Path) -> list[str]:
 
 # ---- photos and paintings -------------------------------------------------------------------------------------------
 
+PACKAGE_ROOT = "gcompris/src/activities/"
 PHOTO_ROOMS = ("erase", "explore_monuments", "explore_world_animals", "explore_farm_animals", "clickgame")
 NOT_FREE_TO_SHOW = ("wormsCathedral", "cabrillo")  # photographs of sculptures that may have rights of their own
 NOT_LIKE_THE_REST = ("castleClinton", "georgeWashingtonBirthplace")  # black and white; with the film's frame
@@ -481,7 +481,7 @@ def build_photos(downloads: Path, out: Path) -> list[str]:
             continue
         title = CAPTIONS[f"{room}/{stem}"]
         facts = {"file": file_name(title), "title": title, "author": source.author, "license": source.license}
-        facts |= {"source": source.url, "package_path": source.path.removeprefix("//gcompris/src/activities/")}
+        facts |= {"source": source.url, "package_path": source.path.removeprefix(PACKAGE_ROOT)}
         pictures.append((facts, shrunk(source.content, 256, quality=85)))
     if sorted(facts["title"] for facts, _ in pictures) != sorted(CAPTIONS.values()):
         raise InputError(f"{GCOMPRIS.file}: does not hold the photographs expected")
@@ -497,7 +497,7 @@ def build_paintings(downloads: Path, out: Path) -> list[str]:
         title = PAINTINGS.get(Path(source.path).stem)
         if title:
             facts = {"file": file_name(title), "title": title, "author": "Vincent van Gogh", "license": source.license}
-            facts |= {"source": "", "package_path": source.path.removeprefix("//gcompris/src/activities/")}
+            facts |= {"source": "", "package_path": source.path.removeprefix(PACKAGE_ROOT)}
             pictures.append((facts, source.content))
     if sorted(facts["title"] for facts, _ in pictures) != sorted(PAINTINGS.values()):
         raise InputError(f"{GCOMPRIS.file}: does not hold the paintings expected")
@@ -591,10 +591,13 @@ STEPS = {
 def main() -> None:
     """Build what was asked for; a fault is one line on stderr and exit status 2."""
     parser = argparse.ArgumentParser(description="Rebuild the data that ships with gencore from public packages.")
-    parser.add_argument("names", nargs="*", choices=[*STEPS, "emoji64", []], metavar="NAME", help=f"{', '.join(STEPS)} (default: these), or emoji64")
+    known = [*STEPS, "emoji64"]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(STEPS)} (default: all these), or emoji64")
     parser.add_argument("--downloads", type=Path, default=data_root() / "packages", help="folder for packages")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the assets")
     options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in known]:
+        parser.error(f"no data set {unknown[0]!r}; there are: {', '.join(known)}")
     options.downloads.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
     try:

@@ -23,7 +23,7 @@ BLACK = 24  # the retina's surround is darker than this
 
 @dataclass(frozen=True)
 class Tissue:
-    """Square patches; the grid's step is half a patch in training, a whole patch in the held-out split.
+    """Square patches; the grid's step is half a patch in training and a whole patch in the held-out split.
 
     Attributes
     ----------

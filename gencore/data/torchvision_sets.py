@@ -18,6 +18,7 @@ from gencore.data.root import data_root
 from gencore.errors import InputError
 
 TIMEOUT = 30.0  # seconds without an answer from a server
+IDX_FILES = "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and the two that begin with t10k instead"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Mnist:
             lambda download: sets.MNIST(root, train=True, download=download),
             "MNIST",
             root / "MNIST" / "raw",
-            "train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz",
+            f"the four files {IDX_FILES}",
         )
         images = mnist.data[:, None]  # (60000, 1, 28, 28)
         if not torch.equal(images[HELD_OUT], Digits().load("heldout").images):
@@ -81,7 +82,7 @@ class FashionMnist:
             lambda download: sets.FashionMNIST(root, train=split == "train", download=download),
             "Fashion-MNIST",
             root / "FashionMNIST" / "raw",
-            "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and the same beginning with t10k",
+            f"the four files {IDX_FILES}",
         )
         return ImageSet(f"fashion-mnist/{split}", fashion.data[:, None], fashion.targets, tuple(fashion.classes))
 
@@ -165,7 +166,7 @@ class CelebA:
 
 def _get(make: Callable[[bool], Any], name: str, folder: Path, files: str) -> Any:
     """Make a torchvision data set from the files at hand, else download them; one clear error if neither works."""
-    with contextlib.suppress(RuntimeError):  # files are missing
+    with contextlib.suppress(RuntimeError):  # no files yet
         return _read(lambda: make(False), name, folder)
     try:
         with _timeout():
@@ -173,9 +174,9 @@ def _get(make: Callable[[bool], Any], name: str, folder: Path, files: str) -> An
     except InputError:
         raise
     except Exception as error:  # whatever a network, a proxy or a missing download tool can raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]  # mirrors are tried, the last one speaks
         raise InputError(
-            f"{name}: there are no files in {folder}, and downloading them failed ({reason}); connect to the network and "
+            f"{name}: there are no intact files in {folder}, and downloading failed ({reason}); connect to the network and "
             f"try again, or put {files} into that folder. Another place for data: root, or the variable GENCORE_DATA"
         ) from None
 
@@ -184,7 +185,9 @@ def _read(make: Callable[[], Any], name: str, folder: Path) -> Any:
     """Make a data set; files that are there but damaged are named."""
     try:
         return make()
-    except (AssertionError, EOFError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AssertionError, EOFError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, RuntimeError) and "download" in str(error):  # "not found, you can use download=True"
+            raise
         raise InputError(
             f"{name}: the files in {folder} are damaged or truncated ({type(error).__name__}: {error}); "
             "delete them and try again"

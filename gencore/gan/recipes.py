@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from gencore.data import Digits, Emoji
+from gencore.data import CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist
 from gencore.errors import InputError
 from gencore.gan.objectives import NonSaturating, Saturating
 from gencore.networks.dcgan import DCGAN
@@ -66,7 +66,7 @@ class GANRecipe:
         Images between two checkpoints.
     """
 
-    data: Digits | Emoji
+    data: Digits | Emoji | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
     network: DCGAN
     objective: NonSaturating | Saturating = NonSaturating()
     optimiser: Adam = Adam()
@@ -90,7 +90,12 @@ class GANRecipe:
 
 
 def dcgan_digits() -> GANRecipe:
-    """DCGAN on the 9,000 training digits, 28x28."""
+    """DCGAN on the 9,000 training digits, 28x28.
+
+    ``gencore train gan.recipes.dcgan_digits``: 8.1 core-minutes on an AMD EPYC, one thread. On 10,000 samples in sets of
+    1,000: Fréchet distance 18.9 ± 0.9 on digit-classifier features (real against real 0.97 ± 0.24), rarest digit 4.2 %.
+    With batch normalisation in the discriminator, longer runs drew the rarest digit in 2.5 % of the samples.
+    """
     return GANRecipe(
         data=Digits(),
         network=DCGAN(size=28, channels=1, latent=64, width=64, discriminator_norm="none"),
@@ -99,8 +104,27 @@ def dcgan_digits() -> GANRecipe:
     )
 
 
+def dcgan_digits_gpu() -> GANRecipe:
+    """DCGAN on MNIST's 60,000 training digits less the 1,000 held out, 28x28, for a GPU. Not run yet."""
+    return replace(
+        dcgan_digits(),
+        data=Mnist(),
+        network=DCGAN(size=28, channels=1, latent=64, width=128, discriminator_norm="none"),
+        optimiser=Adam(),
+        images=6_000_000,
+        batch_size=128,
+        precision="bf16",
+        log_every=64_000,
+        checkpoint_every=640_000,
+    )
+
+
 def dcgan_emoji() -> GANRecipe:
-    """DCGAN on emoji, 32x32 in colour, three drawing styles."""
+    """DCGAN on emoji, 32x32 in colour, three drawing styles.
+
+    ``gencore train gan.recipes.dcgan_emoji``: 20 core-minutes on an AMD EPYC, one thread. On 10,000 samples: kernel
+    distance 0.40 ± 0.04 on SqueezeNet features at 128 px (real against real 0.02 ± 0.02), precision 0.62, recall 0.18.
+    """
     return GANRecipe(
         data=Emoji(),
         network=DCGAN(size=32, channels=3, latent=64, width=48),

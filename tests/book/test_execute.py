@@ -91,7 +91,8 @@ def test_a_palette_is_used_only_where_it_shows_the_same():
     rng = np.random.default_rng(0)
     few = rng.integers(0, 256, (40, 3), dtype=np.uint8)[rng.integers(0, 40, (100, 120))]
     red, green, blue = np.mgrid[0:256:2, 0:256:2, 0:256:32].transpose(0, 1, 3, 2).reshape(3, -1, 128)
-    every = np.stack([red, green, blue], axis=2).astype(np.uint8)  # too many colours for a palette
+    every = np.stack([red, green, blue], axis=2) + rng.integers(0, 4, (*red.shape, 3))
+    every = every.clip(0, 255).astype(np.uint8)  # too many colours for a palette, though it would be smaller
     level = rng.integers(0, 256, (100, 120))
     ramp = np.stack([level, level // 2, 255 - level], axis=2).astype(np.uint8)
     for pixels, mode in ((few, "P"), (ramp, "P"), (every, "RGB")):

@@ -42,6 +42,7 @@ def test_commuting_gaussians():
 
 
 def test_gaussians_that_do_not_commute():
+    """(DC.4) where the order of the matrices matters."""
     # In two dimensions tr (C1 C2)^½ = sqrt(tr(C1 C2) + 2 sqrt(det C1 det C2)).
     c1 = torch.tensor([[2.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
     c2 = torch.tensor([[1.0, -0.5], [-0.5, 3.0]], dtype=torch.float64)

@@ -46,6 +46,8 @@ def test_every_figure_states_features_counts_and_floor(perfect):
     for measure in (perfect.frechet, perfect.precision, perfect.recall):
         assert measure.features == "digit-classifier features"
         assert (measure.samples, measure.set_size, measure.sets, measure.floor_sets) == (2400, 300, 8, 4)
+    named = (perfect.frechet, perfect.kernel, perfect.precision, perfect.recall)
+    assert [measure.name for measure in named] == ["Fréchet distance", "Kernel distance", "Precision", "Recall"]
     assert (perfect.kernel.samples, perfect.kernel.set_size) == (2400, 150)
     text = str(perfect)
     for part in ("2,400 samples", "digits/heldout (300 images)", "digit-classifier features", "real against real"):
