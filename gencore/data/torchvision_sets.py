@@ -157,9 +157,8 @@ class CelebA:
         images = torch.empty(len(celeba.filename), 3, self.size, self.size, dtype=torch.uint8)
         for place, name in enumerate(tqdm(celeba.filename, desc="reading CelebA", leave=False)):
             images[place] = fit_square(read_picture(root / "celeba" / "img_align_celeba" / name), self.size)
-        attributes = tuple(
-            tuple(name for name, has in zip(celeba.attr_names, row, strict=False) if has) for row in celeba.attr.tolist()
-        )
+        rows = celeba.attr.tolist()
+        attributes = tuple(tuple(n for n, has in zip(celeba.attr_names, row, strict=False) if has) for row in rows)
         labels = torch.zeros(len(images), dtype=torch.int64)
         return ImageSet(f"celeba/{split}", images, labels, ("face",), (), {"attributes": attributes})
 
@@ -174,10 +173,10 @@ def _get(make: Callable[[bool], Any], name: str, folder: Path, files: str) -> An
     except InputError:
         raise
     except Exception as error:  # whatever a network, a proxy or a missing download tool can raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]  # mirrors are tried, the last one speaks
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]  # of several mirrors, the last one's
         raise InputError(
-            f"{name}: there are no intact files in {folder}, and downloading failed ({reason}); connect to the network and "
-            f"try again, or put {files} into that folder. Another place for data: root, or the variable GENCORE_DATA"
+            f"{name}: there are no intact files in {folder}, and downloading failed ({reason}); connect to the network "
+            f"and try again or put {files} into that folder. Another place for data: root, or the variable GENCORE_DATA"
         ) from None
 
 

@@ -1,6 +1,6 @@
 """Toys: 1-D and 2-D densities with known ``log_prob`` and score, for seeing what a method does.
 
-Each is a `gencore.analytic.GaussianMixture`, so its density, its score, and the law of its noised points are exact;
+Each is a `gencore.analytic.mixture.GaussianMixture`, so its density, its score, and the law of its noised points are exact;
 ``toy.sample(n, generator)`` draws points ``(n, D)``. Curves such as the moons are chains of narrow Gaussians. All have
 about zero mean and lie within a few units of the origin.
 """
@@ -46,8 +46,10 @@ def moons(std: float = 0.1, links: int = 24, dtype: torch.dtype = torch.float32)
     return _isotropic(torch.cat([upper, -upper]), std)
 
 
-def spiral(turns: float = 1.5, std: float = 0.08, links: int = 96, dtype: torch.dtype = torch.float32) -> GaussianMixture:
-    """Return an Archimedean spiral from radius 0.3 to 2, a chain of ``links`` Gaussians at equal steps of its length."""
+def spiral(
+    turns: float = 1.5, std: float = 0.08, links: int = 96, dtype: torch.dtype = torch.float32
+) -> GaussianMixture:
+    """Return an Archimedean spiral from radius 0.3 to 2, a chain of ``links`` Gaussians at equal steps along it."""
     fine = torch.linspace(0, 1, 100 * links, dtype=torch.float64)
     radius, angle = 0.3 + 1.7 * fine, 2 * math.pi * turns * fine
     curve = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)  # (100 links, 2)

@@ -104,5 +104,10 @@ class ClassifierRecipe:
 
 
 def digit_classifier() -> ClassifierRecipe:
-    """The judge of digits: trained on the 9,000 training digits only."""
+    """The judge of digits: 163,218 parameters, trained on the 9,000 training digits only.
+
+    ``gencore train metrics.recipes.digit_classifier``: five core-minutes on one thread of an AMD EPYC. The averaged
+    weights recognise 99.3 % of the 1,000 held-out digits, and 99.2 % of MNIST's own 10,000 test digits, which do not ship
+    with gencore.
+    """
     return ClassifierRecipe()

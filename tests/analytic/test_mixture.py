@@ -165,7 +165,8 @@ def test_tweedie():
     ],
 )
 def test_what_is_no_mixture_is_refused(change, message):
-    good = {"weights": torch.tensor([0.5, 0.5]), "means": torch.zeros(2, 2), "covariances": torch.eye(2).expand(2, 2, 2)}
+    half = torch.tensor([0.5, 0.5])
+    good = {"weights": half, "means": torch.zeros(2, 2), "covariances": torch.eye(2).expand(2, 2, 2)}
     GaussianMixture(**good)
     with pytest.raises(InputError, match=message):
         GaussianMixture(**{**good, **change})
