@@ -72,10 +72,11 @@ def list_all(arguments: list[str]) -> None:
     print("Recipes (gencore train NAME):")
     for name, function in recipes().items():
         print(f"  {name:34s} {inspect.getdoc(function).splitlines()[0]}")
-    print("\nModels in the zoo (gencore sample NAME --out FILE.png):")
+    print("\nModels in the zoo, with parameters and training images seen (gencore sample NAME --out FILE.png):")
     for name in zoo.names():
         card = zoo.card(name)
-        print(f"  {name:34s} {card['parameters']:>9,} parameters, {card['images_seen']:>9,} images seen")
+        judge = "" if card["recipe"].startswith("gan.") else "   judges pictures, draws none"
+        print(f"  {name:34s} {card['parameters']:>9,} {card['images_seen']:>9,}{judge}")
 
 
 def train(arguments: list[str]) -> None:
@@ -193,10 +194,16 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def find(name: str) -> Path:
-    """Return the folder of a zoo model or of a run."""
+    """Return the folder of a zoo model that draws pictures, or of a run."""
     from gencore import zoo
+    from gencore.errors import InputError
 
-    return Path(name) if Path(name).is_dir() else zoo.folder(name.split(".")[-1])
+    if Path(name).is_dir():
+        return Path(name)
+    folder = zoo.folder(name.split(".")[-1])
+    if not zoo.card(folder.name)["recipe"].startswith("gan."):
+        raise InputError(f"{name}: judges pictures and draws none; name a generator ('gencore list' shows them)")
+    return folder
 
 
 def draw(name: str, count: int, seed: int):

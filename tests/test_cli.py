@@ -49,6 +49,7 @@ def test_evaluate_reports_the_floor(tmp_path):
     result = gencore("evaluate", "dcgan_digits", "--count", 1000, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "real against real" in result.stdout and "digits/heldout" in result.stdout
+    assert fails(gencore("evaluate", "digit_classifier", folder=tmp_path), "digit_classifier: judges pictures and draws none")
 
 
 def test_train_help_explains_fields(tmp_path):

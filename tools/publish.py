@@ -1,14 +1,16 @@
-"""Put a finished GAN run into the zoo: half-precision weights, recipe, card, curve, pictures, checksums.
+"""Put a finished run into the zoo: half-precision weights, recipe, card, curve, pictures, checksums.
 
-    python tools/publish.py runs/dcgan_digits dcgan_digits
+    python tools/publish.py runs/dcgan_digits gan.recipes.dcgan_digits
 
-The model is measured here, on 10,000 samples, with the protocol of ``gencore evaluate``; nothing is taken on trust.
+The model is measured here, as it will be loaded (rounding included): pictures on 10,000 samples with the protocol of
+``gencore evaluate``, the classifier on the held-out digits. Nothing is taken on trust.
 """
 
 import argparse
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,11 +18,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+if __package__ in (None, ""):  # started as a script: the repository's root is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import gencore
 from gencore import cli, gan, zoo
 from gencore.data import to_uint8
 from gencore.errors import InputError
 from gencore.integrity import write_sums
+from gencore.metrics import train as classifier_training
 from gencore.plots.grids import save_grid
 from gencore.training import checkpoint
 from gencore.training.device import describe_hardware
@@ -28,20 +34,51 @@ from gencore.training.device import describe_hardware
 SAMPLES = 10_000
 
 
-def publish(run: Path, name: str, hardware: str) -> Path:
-    """Measure a run and write its folder of the zoo in one step.
+def publish(run: Path, recipe_name: str, hardware: str) -> dict:
+    """Measure a run and write its folder of the zoo in one step, in place of an older one.
+
+    Parameters
+    ----------
+    run : Path
+        The run's folder.
+    recipe_name : str
+        Such as ``"gan.recipes.dcgan_digits"``; the last word becomes the name in the zoo.
+    hardware : str
+        Where the run was made.
+
+    Returns
+    -------
+    dict
+        The card.
 
     Raises
     ------
     InputError
-        If the run has not ended.
+        If the run has not ended, or was made by another recipe than the named one is today.
     """
-    networks, recipe = gan.load(run)
-    newest = checkpoint.list_checkpoints(run)[-1]
+    recipes = cli.recipes()
+    if recipe_name not in recipes:
+        raise InputError(f"no recipe {recipe_name!r}; there are: {', '.join(recipes)}")
+    family, name = recipe_name.split(".")[0], recipe_name.split(".")[-1]
+    load = gan.load if family == "gan" else classifier_training.load
+    newest = (checkpoint.list_checkpoints(run) or [run / "0"])[-1]
+    recipe = load(run)[1]
+    if recipe != recipes[recipe_name]():
+        raise InputError(f"{run}: its recipe.json is not what {recipe_name} says now; make them one first")
     if int(newest.name) < recipe.images:
         raise InputError(f"{run}: has seen {int(newest.name):,} of {recipe.images:,} images; finish the run first")
     state = checkpoint.read_state(newest / "train_state.pt")
-    replay = sorted((run / "replay").glob("*.png"))
+    card = {
+        "name": name,
+        "recipe": recipe_name,
+        "hardware": hardware,
+        "wall_clock_seconds": round(state["seconds"], 1),
+        "core_seconds": round(state["core_seconds"], 1),
+        "images_seen": int(newest.name),
+        "seed": recipe.seed,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "gencore": gencore.__version__},
+        "git_commit": _git("rev-parse", "HEAD"),
+    }
     with tempfile.TemporaryDirectory(dir=zoo.ROOT) as scratch:
         part = Path(scratch)
         tensors = checkpoint.read_tensors(newest / "ema.safetensors")
@@ -49,31 +86,38 @@ def publish(run: Path, name: str, hardware: str) -> Path:
         save_file(halves, part / "ema.safetensors")
         for file in ("recipe.json", "curve.csv"):
             shutil.copy(run / file, part / file)
-        networks, _ = gan.load(part)  # what readers will load, rounding included
-        save_grid(part / "samples.png", to_uint8(gan.sample(networks.generator, recipe.network.latent, 64, 0)), 8)
-        _stack(replay, part / "replay.png")
-        report = cli.measure(str(part), SAMPLES, seed=1)
-        card = {
-            "name": name,
-            "recipe": f"gan.recipes.{name}",
-            "metrics": report.to_dict(),
-            "hardware": hardware,
-            "wall_clock_seconds": round(state["seconds"], 1),
-            "core_seconds": round(state["core_seconds"], 1),
-            "images_seen": int(newest.name),
-            "replay_images_seen": [int(path.stem) for path in replay],
-            "parameters": sum(p.numel() for p in networks.generator.parameters()),
-            "seed": recipe.seed,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "gencore": gencore.__version__},
-            "git_commit": _git("rev-parse", "HEAD"),
-        }
+        card |= _finish_gan(run, part) if family == "gan" else _finish_classifier(part)
         checkpoint.write_json(part / "card.json", card)
         write_sums(part, sorted(path.name for path in part.iterdir()))
         target = zoo.ROOT / name
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(part, target)
+    return card
+
+
+def _finish_gan(run: Path, part: Path) -> dict:
+    """Draw a generator's pictures into the new folder and measure it."""
+    networks, recipe = gan.load(part)
+    save_grid(part / "samples.png", to_uint8(gan.sample(networks.generator, recipe.network.latent, 64, 0)), 8)
+    replay = sorted((run / "replay").glob("*.png"))
+    _stack(replay, part / "replay.png")
+    report = cli.measure(str(part), SAMPLES, seed=1)
     print(report)
-    return target
+    return {
+        "metrics": report.to_dict(),
+        "replay_images_seen": [int(path.stem) for path in replay],
+        "parameters": sum(p.numel() for p in networks.generator.parameters()),
+    }
+
+
+def _finish_classifier(part: Path) -> dict:
+    classifier, recipe = classifier_training.load(part)
+    heldout = recipe.data.load("heldout")
+    accuracy = classifier_training.accuracy(classifier, heldout)
+    return {
+        "metrics": [{"name": "accuracy", "on": heldout.name, "samples": len(heldout), "value": accuracy}],
+        "parameters": sum(p.numel() for p in classifier.parameters()),
+    }
 
 
 def _stack(paths: list[Path], target: Path) -> None:
@@ -87,13 +131,17 @@ def _stack(paths: list[Path], target: Path) -> None:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, cwd=zoo.ROOT).stdout.strip()
+    root = Path(gencore.__file__).parent
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, cwd=root).stdout.strip()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of the finished run")
-    parser.add_argument("name", help="name in the zoo, that of the recipe's function")
+    parser.add_argument("recipe", help="such as gan.recipes.dcgan_digits")
     parser.add_argument("--hardware", default=describe_hardware(torch.device("cpu")), help="where the run was made")
     options = parser.parse_args()
-    print(publish(options.run, options.name, options.hardware))
+    try:
+        publish(options.run, options.recipe, options.hardware)
+    except InputError as error:
+        raise SystemExit(f"publish: {error}") from None

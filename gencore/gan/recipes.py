@@ -131,3 +131,20 @@ def dcgan_emoji() -> GANRecipe:
         optimiser=Adam(decay=0.0),
         images=400_000,
     )
+
+
+def dcgan_emoji_gpu() -> GANRecipe:
+    """DCGAN on emoji, 64x64 in colour, three drawing styles, for a GPU. Not run yet.
+
+    The pictures of 64 pixels do not ship: ``python tools/build_assets.py emoji64`` builds them.
+    """
+    return replace(
+        dcgan_emoji(),
+        data=Emoji(size=64),
+        network=DCGAN(size=64, channels=3, latent=128, width=64),
+        images=4_000_000,
+        batch_size=128,
+        precision="bf16",
+        log_every=64_000,
+        checkpoint_every=640_000,
+    )

@@ -7,23 +7,17 @@ sampling.
 
 import math
 import os
-import platform
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import gencore
 from gencore.data import Batches, ImageSet, to_float
 from gencore.errors import InputError
-from gencore.integrity import write_sums
 from gencore.metrics.recipes import Augmentation, ClassifierRecipe
 from gencore.networks.classifier import ImageClassifier
 from gencore.training import checkpoint, recipe_io, rng
@@ -236,59 +230,6 @@ def accuracy(classifier: nn.Module, data: ImageSet, batch_size: int = 500) -> fl
     pieces = zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True)
     hits = sum((classifier(to_float(x.to(device))).argmax(1).cpu() == labels).sum().item() for x, labels in pieces)
     return hits / len(data)
-
-
-def record(run: Path | str, folder: Path | str) -> dict:
-    """Write a finished run as a folder of the zoo: half-precision weights, recipe, curve, card and checksums.
-
-    Parameters
-    ----------
-    run : Path or str
-        Folder given to `train`.
-    folder : Path or str
-        Where to write; created if need be.
-
-    Returns
-    -------
-    dict
-        The card. Its accuracy is that of the weights as written, in half precision.
-    """
-    run, folder = Path(run), Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = checkpoint.list_checkpoints(run)[-1]
-    tensors = checkpoint.read_tensors(saved / "ema.safetensors")
-    halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
-    (folder / "ema.safetensors").write_bytes(save(halves))
-    for name in ("recipe.json", "curve.csv"):
-        shutil.copyfile(run / name, folder / name)
-    classifier, recipe = load(folder)
-    training = checkpoint.read_state(saved / "train_state.pt")
-    heldout = recipe.data.load("heldout")
-    card = {
-        "name": folder.name,
-        "recipe": "metrics.recipes.digit_classifier",
-        "metrics": [{"name": "accuracy", "on": heldout.name, "samples": len(heldout), "value": accuracy(classifier, heldout)}],
-        "hardware": devices.describe_hardware(torch.device("cpu")),
-        "wall_clock_seconds": round(training["seconds"], 1),
-        "core_seconds": round(training["core_seconds"], 1),
-        "images_seen": int(saved.name),
-        "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "gencore": gencore.__version__},
-        "seed": recipe.seed,
-        "git_commit": _git_commit(),
-    }
-    checkpoint.write_json(folder / "card.json", card)
-    write_sums(folder, ["card.json", "curve.csv", "ema.safetensors", "recipe.json"])
-    return card
-
-
-def _git_commit() -> str | None:
-    """Return the commit this code is at, or None outside a repository."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _resume(saved: Path, state: ClassifierState, adam: torch.optim.Optimizer) -> None:

@@ -165,25 +165,6 @@ def test_several_processes_are_refused(monkeypatch):
         next(training.train(TINY))
 
 
-def test_record_writes_a_zoo_folder(tmp_path, monkeypatch):
-    state = run(TINY, tmp_path / "run")
-    card = training.record(tmp_path / "run", tmp_path / "zoo" / "tiny")
-    monkeypatch.setattr(zoo, "ROOT", tmp_path / "zoo")
-    classifier, recipe = training.load(zoo.folder("tiny"))
-    assert recipe == TINY and zoo.card("tiny") == card
-    assert card["images_seen"] == 96 and card["parameters"] == sum(p.numel() for p in classifier.parameters())
-    assert card["metrics"][0] == {
-        "name": "accuracy",
-        "on": "digits/heldout",
-        "samples": 1000,
-        "value": training.accuracy(classifier, Digits(7).load("heldout")),
-    }
-    stored = load_file(tmp_path / "zoo" / "tiny" / "ema.safetensors")
-    assert {value.dtype for value in stored.values()} == {torch.float16, torch.int64}
-    for ours, theirs in zip(state.ema.network.parameters(), classifier.parameters(), strict=True):
-        assert torch.equal(ours.half().float(), theirs)
-
-
 def test_the_shipped_classifier_is_what_its_card_says():
     classifier, recipe = training.load(zoo.folder("digit_classifier"))
     card = zoo.card("digit_classifier")

@@ -4,9 +4,12 @@ import shutil
 import pytest
 import torch
 
-from gencore import zoo
+from gencore import gan, zoo
+from gencore.cli import recipes
+from gencore.data import to_uint8
 from gencore.errors import InputError
-from gencore.training import checkpoint
+from gencore.metrics.features import DigitFeatures
+from gencore.training import checkpoint, recipe_io
 from gencore.training.log import read_curve
 
 FILES = {"ema.safetensors", "recipe.json", "card.json", "curve.csv"}
@@ -27,6 +30,7 @@ def test_every_model_is_whole_and_says_what_it_cost(name):
     for key in ("recipe", "metrics", "hardware", "wall_clock_seconds", "images_seen", "parameters", "seed", "versions"):
         assert card[key] not in (None, ""), key
     assert read_curve(folder / "curve.csv")[-1]["images_seen"] == card["images_seen"]
+    assert json.loads((folder / "recipe.json").read_text("utf-8")) == recipe_io.to_dict(recipes()[card["recipe"]]())
     floating = [t for t in checkpoint.read_tensors(folder / "ema.safetensors").values() if t.is_floating_point()]
     assert all(t.dtype == torch.float16 and t.isfinite().all() for t in floating)
 
@@ -61,7 +65,13 @@ def test_an_altered_checksum_is_noticed(copy):
 
 
 def test_digits_cover_all_classes():
-    """A generator that forgets a digit shows here."""
+    """A generator that forgets a digit shows here: on the card's 10,000 samples, and on 2,000 drawn now."""
     classes = json.loads((zoo.folder("dcgan_digits") / "card.json").read_text())["metrics"]["classes"]
     assert classes["samples"] == 10_000
     assert min(classes["shares"].values()) > 0.04
+    networks, recipe = gan.load(zoo.folder("dcgan_digits"))
+    judge, images = DigitFeatures(), to_uint8(gan.sample(networks.generator, recipe.network.latent, 2000, seed=7))
+    counts = torch.bincount(judge.probabilities(judge(images)).argmax(1), minlength=10)
+    # Within four standard errors of what the card says, so that it cannot be another model's card.
+    for digit, share in classes["shares"].items():
+        assert abs(counts[int(digit)] / 2000 - share) < 4 * (share * (1 - share) / 2000) ** 0.5, digit

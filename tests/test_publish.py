@@ -1,0 +1,85 @@
+"""A run goes into the zoo whole, measured as it will be loaded, or not at all."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gencore import cli, gan, zoo
+from gencore.data import Digits
+from gencore.errors import InputError
+from gencore.gan.recipes import dcgan_digits
+from gencore.metrics import train as classifier_training
+from gencore.metrics.recipes import digit_classifier
+from gencore.networks.classifier import Classifier
+from gencore.networks.dcgan import DCGAN
+from tools import publish as publishing
+
+RECIPES = {
+    "gan.recipes.tiny": replace(dcgan_digits(), network=DCGAN(width=4, latent=8), images=64, checkpoint_every=32),
+    "metrics.recipes.judge": replace(
+        digit_classifier(), data=Digits(7), network=Classifier(width=4, features=6), images=64, batch_size=32
+    ),
+}
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Two finished runs beside an empty zoo."""
+    (tmp_path / "zoo").mkdir()
+    monkeypatch.setattr(zoo, "ROOT", tmp_path / "zoo")
+    monkeypatch.setattr(cli, "recipes", lambda: {name: lambda r=recipe: r for name, recipe in RECIPES.items()})
+    monkeypatch.setattr(publishing, "SAMPLES", 1000)
+    monkeypatch.setattr(cli, "measure", lambda part, samples, seed: Report(part, samples))
+    for _ in gan.train(RECIPES["gan.recipes.tiny"], tmp_path / "tiny", device="cpu"):
+        pass
+    for _ in classifier_training.train(RECIPES["metrics.recipes.judge"], tmp_path / "judge", device="cpu"):
+        pass
+    return tmp_path
+
+
+class Report:
+    """What stands in for the slow measurement, which has tests of its own."""
+
+    def __init__(self, part, samples):
+        self.facts = {"sum": float(sum(p.sum() for p in gan.load(part)[0].generator.parameters())), "samples": samples}
+
+    def to_dict(self):
+        return self.facts
+
+
+def test_a_gan_run(runs):
+    card = publishing.publish(runs / "tiny", "gan.recipes.tiny", "an abacus")
+    networks, recipe = gan.load(zoo.folder("tiny"))
+    assert recipe == RECIPES["gan.recipes.tiny"] and zoo.card("tiny") == card
+    assert card["images_seen"] == 64 and card["hardware"] == "an abacus" and card["metrics"]["samples"] == 1000
+    assert card["metrics"]["sum"] == float(sum(p.sum() for p in networks.generator.parameters()))  # as it will be loaded
+    stored = load_file(zoo.folder("tiny") / "ema.safetensors")
+    assert {value.dtype for value in stored.values()} <= {torch.float16, torch.int64}
+    assert {"samples.png", "replay.png"} <= {path.name for path in zoo.folder("tiny").iterdir()}
+
+
+def test_a_classifier_run(runs):
+    card = publishing.publish(runs / "judge", "metrics.recipes.judge", "an abacus")
+    classifier, _ = classifier_training.load(zoo.folder("judge"))
+    assert card["parameters"] == sum(p.numel() for p in classifier.parameters())
+    accuracy = classifier_training.accuracy(classifier, Digits(7).load("heldout"))
+    assert card["metrics"] == [{"name": "accuracy", "on": "digits/heldout", "samples": 1000, "value": accuracy}]
+
+
+def test_what_is_not_finished_or_not_the_recipe_stays_out(runs, monkeypatch):
+    longer = replace(RECIPES["gan.recipes.tiny"], images=128)
+    monkeypatch.setitem(RECIPES, "gan.recipes.tiny", longer)
+    with pytest.raises(InputError, match="not what gan.recipes.tiny says now"):
+        publishing.publish(runs / "tiny", "gan.recipes.tiny", "an abacus")
+    run = gan.train(longer, runs / "half", device="cpu")
+    for state in run:
+        if state.images_seen >= 64:
+            break
+    run.close()
+    with pytest.raises(InputError, match="has seen 64 of 128 images"):
+        publishing.publish(runs / "half", "gan.recipes.tiny", "an abacus")
+    with pytest.raises(InputError, match="no recipe 'gan.recipes.tinny'"):
+        publishing.publish(runs / "tiny", "gan.recipes.tinny", "an abacus")
+    assert zoo.names() == []
