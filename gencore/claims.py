@@ -4,6 +4,7 @@ import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 DIGITS = 3  # significant digits of a measured value; more would differ from machine to machine
+COUNTED = 10_000  # counts below it are printed in full
 
 
 class ClaimError(AssertionError):
@@ -85,7 +86,7 @@ def _say(statement: str, true: bool, measured: str) -> None:
 
 def _shorten(value: float, edges: list[float]) -> str:
     """Return the value with three significant digits, on the same side of every bound as the value itself."""
-    if not math.isfinite(value):
+    if not math.isfinite(value) or isinstance(value, int) and abs(value) < COUNTED:
         return str(value)
     exact = Decimal(value)
     place = Decimal(1).scaleb(exact.adjusted() - DIGITS + 1) if exact else Decimal(1)

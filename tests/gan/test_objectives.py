@@ -100,6 +100,11 @@ def test_non_saturating_gradient_is_that_of_reverse_kl_minus_twice_the_jsd():
     expected = divergence_gradient(lambda log_p, log_q: kl(log_q, log_p) - 2 * jsd(log_p, log_q))
     assert torch.allclose(generator_gradient(NonSaturating()), expected, atol=1e-4)
 
+    def twice_kl_of_the_middle(log_p, log_q):
+        return 2 * kl(torch.logaddexp(log_p, log_q) - math.log(2), log_p)
+
+    assert torch.allclose(divergence_gradient(twice_kl_of_the_middle), expected, atol=1e-6)  # (AG.7), right side
+
 
 def test_the_two_generator_losses_differ():
     assert not torch.allclose(generator_gradient(Saturating()), generator_gradient(NonSaturating()), atol=1e-2)
