@@ -16,7 +16,7 @@ def load(chapter: str, *names: str) -> list:
         Part and name, such as ``"foundations/likelihood"``.
     names : str
         What to return. All imports and definitions at the top level of cells are there for them to use, and so are
-        constants: names in capitals that are assigned literals.
+        constants: names in capitals whose values call nothing.
 
     Raises
     ------
@@ -33,10 +33,8 @@ def load(chapter: str, *names: str) -> list:
 
 
 def _is_constant(node: ast.stmt) -> bool:
-    if not isinstance(node, ast.Assign) or not all(isinstance(t, ast.Name) and t.id.isupper() for t in node.targets):
+    if not isinstance(node, ast.Assign):
         return False
-    try:
-        ast.literal_eval(node.value)
-    except ValueError:
-        return False
-    return True
+    names = [name for target in node.targets for name in ast.walk(target) if isinstance(name, ast.expr)]
+    named = all(isinstance(name, ast.Tuple) or isinstance(name, ast.Name) and name.id.isupper() for name in names)
+    return named and not any(isinstance(part, ast.Call) for part in ast.walk(node.value))
