@@ -3,10 +3,10 @@
 https://arxiv.org/abs/1603.05027, equation 1 and figure 4(e): normalisation and activation come before the convolution,
 and nothing stands on the way of the sum.
 
-Deviations, all taken from "Denoising diffusion probabilistic models", https://arxiv.org/abs/2006.11239, appendix B: group
-normalisation (Wu & He 2018, https://arxiv.org/abs/1803.08494) instead of batch normalisation, SiLU instead of ReLU, and a
-second convolution that starts at zero, so that a new block is the identity. The condition enters by a scale and a shift
-(FiLM: Perez et al. 2018, https://arxiv.org/abs/1709.07871), where Ho et al. only add a shift.
+Deviations, taken from "Denoising diffusion probabilistic models", https://arxiv.org/abs/2006.11239, appendix B, and its
+code: group normalisation (Wu & He 2018, https://arxiv.org/abs/1803.08494) instead of batch normalisation, SiLU instead
+of ReLU, and a second convolution that starts at zero, so that a new block is the identity. The condition enters by a
+scale and a shift (FiLM: Perez et al. 2018, https://arxiv.org/abs/1709.07871), where Ho et al. only add a shift.
 """
 
 from torch import Tensor, nn

@@ -1,14 +1,14 @@
 """U-Net: Ronneberger, Fischer & Brox 2015, "U-Net: convolutional networks for biomedical image segmentation".
 
-https://arxiv.org/abs/1505.04597, figure 1: a path down that halves the resolution and widens the channels, a path up that
-mirrors it, and at each resolution a connection that carries maps across, where they are concatenated.
+https://arxiv.org/abs/1505.04597, figure 1: a path down that halves the resolution and widens the channels, a path up
+that mirrors it, and at each resolution a connection that carries maps across, where they are concatenated.
 
 Deviations are those of Ho et al. 2020, "Denoising diffusion probabilistic models", https://arxiv.org/abs/2006.11239,
-appendix B: residual blocks with group normalisation; padding, so that output and input have one size; strided convolutions
-instead of pooling, nearest neighbours and a convolution instead of transposed convolutions; each map of the path down,
-not only the last of its resolution, is carried across; the last convolution starts at zero; a condition may enter in
-every block. Not taken over from there: attention and dropout. Added: the input can be cut into patches that become
-channels (space to depth), with which a small network is some two and a half times as fast.
+appendix B, and of its code: residual blocks with group normalisation; padding, so that output and input have one size;
+strided convolutions instead of pooling, nearest neighbours and a convolution instead of transposed convolutions; each
+map of the path down, not only the last of its resolution, is carried across; the last convolution starts at zero; a
+condition may enter in every block. Not taken over from there: attention and dropout. Added: the input can be cut into
+patches that become channels (space to depth), which saves time.
 """
 
 from dataclasses import dataclass

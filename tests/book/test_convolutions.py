@@ -203,7 +203,7 @@ def test_wiener_filter_is_the_best_equivariant_one():
     output = apply_filter(mean, G, y)
     assert (output - x).square().mean().item() == pytest.approx(mse, rel=0.02)
 
-    # All shifts of both channels as regressors of one pixel of each channel: an equivariant filter is such a regression.
+    # All shifts of both channels are regressors of one pixel of each channel: an equivariant filter is a regression.
     shifts = [(y - mean).roll((i, j), (-2, -1))[..., 0, 0] for i in range(size) for j in range(size)]
     regressors = torch.cat(shifts, 1)  # (N, 2 size^2)
     target = (x - mean)[..., 0, 0]  # (N, 2)
