@@ -1,0 +1,73 @@
+import math
+
+import pytest
+import torch
+
+from gencore.errors import InputError
+from gencore.networks.embeddings import TimeEmbedding, patchify, sinusoidal, sinusoidal_grid, unpatchify
+
+
+def test_sinusoidal_entries():
+    """(AT.8), entry by entry."""
+    table = sinusoidal(torch.arange(5.0, dtype=torch.float64), 6)
+    for place in range(5):
+        for i in range(3):
+            angle = place * 10_000 ** (-2 * i / 6)
+            assert table[place, i].item() == pytest.approx(math.sin(angle), abs=1e-12)
+            assert table[place, 3 + i].item() == pytest.approx(math.cos(angle), abs=1e-12)
+
+
+def test_sinusoidal_keeps_shape_and_type():
+    assert sinusoidal(torch.zeros(2, 3), 8).shape == (2, 3, 8)
+    assert sinusoidal(torch.zeros(2, dtype=torch.float64), 8).dtype == torch.float64
+    assert sinusoidal(torch.arange(4), 8).dtype == torch.float32
+
+
+def test_similarity_depends_on_the_distance_only():
+    table = sinusoidal(torch.arange(30, dtype=torch.float64), 16)
+    similarity = table @ table.T
+    torch.testing.assert_close(similarity[:-4, :-4], similarity[4:, 4:])
+
+
+def test_a_grid_tells_rows_from_columns():
+    grid = sinusoidal_grid(3, 5, 16).view(3, 5, 16)
+    assert torch.equal(grid[1, :, :8], grid[1, :1, :8].expand(5, 8))  # the first half is the row's
+    assert torch.equal(grid[:, 2, 8:], grid[:1, 2, 8:].expand(3, 8))
+    assert len(grid.flatten(0, 1).unique(dim=0)) == 15
+    torch.testing.assert_close(grid[2, 4], torch.cat([sinusoidal(torch.tensor(2), 8), sinusoidal(torch.tensor(4), 8)]))
+
+
+def test_time_embedding_tells_near_times_apart():
+    torch.manual_seed(0)
+    embedding = TimeEmbedding(32)
+    near = embedding(torch.tensor([0.500, 0.501]))
+    assert near.shape == (2, 32)
+    assert (near[0] - near[1]).norm() > 0.1 * near[0].norm()
+
+
+@pytest.mark.parametrize("channels, height, width, patch", [(3, 8, 8, 4), (1, 12, 6, 3), (2, 4, 10, 2), (3, 5, 5, 1)])
+def test_patches_put_together_are_the_picture(channels, height, width, patch):
+    x = torch.randn(2, channels, height, width)
+    tokens = patchify(x, patch)
+    assert tokens.shape == (2, height // patch * width // patch, channels * patch**2)
+    assert torch.equal(unpatchify(tokens, patch, height // patch, width // patch), x)
+
+
+def test_a_patch_is_a_square_of_the_picture():
+    x = torch.randn(1, 3, 8, 12)
+    assert torch.equal(patchify(x, 4)[0, 4], x[0, :, 4:8, 4:8].flatten())  # row 1, column 1 of three columns
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: sinusoidal(torch.zeros(1), 7), "width 7"),
+        (lambda: sinusoidal_grid(2, 2, 6), "width 6"),
+        (lambda: patchify(torch.zeros(1, 1, 9, 8), 4), "do not fill images of 9x8"),
+        (lambda: unpatchify(torch.zeros(1, 5, 16), 4, 2, 2), "5 tokens"),
+        (lambda: unpatchify(torch.zeros(1, 4, 15), 4, 2, 2), "length 15"),
+    ],
+)
+def test_bad_sizes_are_refused(call, sentence):
+    with pytest.raises(InputError, match=sentence):
+        call()
