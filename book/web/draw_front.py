@@ -26,8 +26,7 @@ COLUMNS = 16  # latent vectors in a replay
 TILE = 32  # pixels a side of every picture of `drawn.png`
 FIGURES = {  # name on the front page: chapter and cell
     "families": ("foundations/generative-models", "four"),
-    "divergences": ("foundations/likelihood", "fit-figure"),
-    "measures": ("foundations/evaluation", "scoreboard-figure"),
+    "attention": ("foundations/attention-and-conditioning", "maps-figure"),
 }
 BOX, GAP, LINE = (150, 44), (46, 20), 15  # of the map, in pixels: size of a box, space between, height of a text line
 
