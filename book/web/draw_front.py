@@ -88,7 +88,7 @@ def chapter_map() -> str:
             raise ValueError(f"{name}: needs {', '.join(missing)}, which does not come before it")
         column[name] = 1 + max((column[other] for other in before), default=-1)
         place[name] = (column[name], sum(1 for other in column if column[other] == column[name]) - 1)
-        titles[name] = title(path)
+        titles[name] = title(path).partition(":")[0]
         arrows += [(other, name) for other in before]
     step_x, step_y = BOX[0] + GAP[0], BOX[1] + GAP[1]
     width = (1 + max(col for col, _ in place.values())) * step_x - GAP[0] + 2
