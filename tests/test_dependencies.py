@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "__init__": set(),
 }
 # What only some rooms know: hardware, and the packages of the command line.
-ONLY_IN = {"tyro": {"cli"}, "tqdm": {"cli", "data"}, "safetensors": {"training", "metrics"}, "matplotlib": {"plots"}}
+ONLY_IN = {"tyro": {"cli"}, "tqdm": {"cli", "data", "metrics"}, "safetensors": {"training"}, "matplotlib": {"plots"}}
 
 
 def imports(source: str) -> set[str]:

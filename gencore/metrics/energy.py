@@ -40,7 +40,7 @@ def energy_distance(a: Tensor, b: Tensor, chunk: int = 1024) -> float:
     a, b = feature_pair(a, b, ("a", "b"), least=2)
     across = _sum_of_distances(a, b, chunk) / (len(a) * len(b))
     within = sum(_sum_of_distances(rows, rows, chunk) / (len(rows) * (len(rows) - 1)) for rows in (a, b))
-    return 2 * across - within
+    return 2 * across - within  # (GM.1)
 
 
 def _sum_of_distances(a: Tensor, b: Tensor, chunk: int) -> float:

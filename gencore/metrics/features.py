@@ -15,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from gencore import zoo
 from gencore.data import to_float
@@ -248,8 +249,11 @@ def as_colour(images: Tensor) -> Tensor:
 def _in_batches(network, images: Tensor, batch_size: int, dimension: int) -> Tensor:
     """Apply a network piece by piece, into one array on the CPU."""
     features = torch.empty(len(images), dimension)
-    for rows, piece in zip(features.split(batch_size), images.split(batch_size), strict=True):
-        rows.copy_(network(piece))
+    # Shown to a person only, and only once it has taken three seconds.
+    with tqdm(total=len(images), unit="img", desc="looking at images", leave=False, delay=3, disable=None) as bar:
+        for rows, piece in zip(features.split(batch_size), images.split(batch_size), strict=True):
+            rows.copy_(network(piece))
+            bar.update(len(piece))
     return features
 
 

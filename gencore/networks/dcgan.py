@@ -93,7 +93,7 @@ class Generator(nn.Module):
         layers = [nn.ConvTranspose2d(config.latent, widths[0], smallest, bias=False)]  # (B, C, s, s)
         for width, next_width in zip(widths, widths[1:], strict=False):
             layers += [_norm(config.norm, width), nn.ReLU()]
-            # Kernel 4 at stride 2: every output pixel is reached by the same number of taps, hence no checkerboard.
+            # Kernel 4 at stride 2: every output pixel is reached by equally many taps, so no checkerboard is built in.
             layers += [nn.ConvTranspose2d(width, next_width, 4, 2, 1, bias=False)]  # (B, C/2, 2s, 2s)
         layers += [_norm(config.norm, widths[-1]), nn.ReLU()]
         layers += [nn.ConvTranspose2d(widths[-1], config.channels, 4, 2, 1), nn.Tanh()]  # (B, channels, size, size)

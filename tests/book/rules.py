@@ -148,6 +148,13 @@ def cost_line(chapter: Chapter) -> list[str]:
         return [f"{len(lines)} lines begin with **Cost.**; there must be one"]
     if not all(word in lines[0] for word in ("minute", "to read", "to run", "exercises")):
         return ["the cost line does not tell the minutes to read, to run and to do the exercises"]
+    stated = re.search(r", (?:(\d+) hours?)? ?(?:(\d+) minutes)? for all exercises", lines[0])
+    if not stated:
+        return ["the cost line does not end in '2 hours 30 minutes for all exercises'"]
+    minutes = 60 * int(stated[1] or 0) + int(stated[2] or 0)
+    needed = sum(exercise.get("minutes", 0) for _, exercise in chapter.exercises)
+    if abs(minutes - needed) > 10:
+        return [f"the cost line gives {minutes} minutes to the exercises, which add up to {needed}"]
     return []
 
 

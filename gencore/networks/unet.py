@@ -1,0 +1,143 @@
+"""U-Net: Ronneberger, Fischer & Brox 2015, "U-Net: convolutional networks for biomedical image segmentation".
+
+https://arxiv.org/abs/1505.04597, figure 1: a path down that halves the resolution and widens the channels, a path up
+that mirrors it, and at each resolution a connection that carries maps across, where they are concatenated.
+
+Deviations are those of Ho et al. 2020, "Denoising diffusion probabilistic models", https://arxiv.org/abs/2006.11239,
+appendix B, and of its code: residual blocks with group normalisation; padding, so that output and input have one size;
+strided convolutions instead of pooling, nearest neighbours and a convolution instead of transposed convolutions; each
+map of the path down, not only the last of its resolution, is carried across; the last convolution starts at zero; a
+condition may enter in every block. Not taken over from there: attention and dropout. Added: the input can be cut into
+patches that become channels (space to depth), which saves time.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
+
+from gencore.errors import InputError
+from gencore.networks.blocks import GROUPS, Downsample, ResidualBlock, Upsample, zero_init
+
+
+@dataclass(frozen=True)
+class UNet:
+    """Sizes of a U-Net.
+
+    Attributes
+    ----------
+    channels : int
+        Channels of the input.
+    out_channels : int, optional
+        Channels of the output; by default those of the input.
+    width : int
+        Channels of the hidden maps at the highest resolution, a multiple of 8.
+    multipliers : tuple of int
+        One for each resolution, from the highest to the lowest, each half the one before: channels in units of `width`.
+    blocks_per_level : int
+        Residual blocks at each resolution of the path down; the path up has one more.
+    embedding : int
+        Length of the vector that conditions every block; 0 for none.
+    patch : int
+        1, or the side of the square of pixels that becomes channels before the first convolution.
+    """
+
+    channels: int = 1
+    out_channels: int | None = None
+    width: int = 32
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    blocks_per_level: int = 1
+    embedding: int = 0
+    patch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.width % GROUPS:
+            raise InputError(f"width {self.width}: must be a positive multiple of {GROUPS}")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise InputError(f"multipliers {self.multipliers}: give at least one, each 1 or more")
+        for name in ("channels", "out_channels", "blocks_per_level", "patch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} {value}: must be 1 or more")
+        if self.embedding < 0:
+            raise InputError(f"embedding {self.embedding}: must be 0 (none) or the length of the conditioning vector")
+
+    @property
+    def divisor(self) -> int:
+        """Height and width of the images must be multiples of this number."""
+        return self.patch << (len(self.multipliers) - 1)
+
+
+class UNetNetwork(nn.Module):
+    """Map an image to an image of the same size.
+
+    Parameters
+    ----------
+    config : UNet
+        The sizes.
+    """
+
+    def __init__(self, config: UNet) -> None:
+        super().__init__()
+        self.config = config
+        pixels = config.patch**2
+        widths = [config.width * multiplier for multiplier in config.multipliers]
+        width, carried = widths[0], [widths[0]]  # channels of the current map, and of the maps to be carried across
+        self.stem = nn.Conv2d(pixels * config.channels, width, 3, padding=1)
+        self.down = nn.ModuleList()
+        for level, next_width in enumerate(widths):
+            if level:
+                self.down.append(Downsample(width))
+                carried.append(width)
+            for _ in range(config.blocks_per_level):
+                self.down.append(ResidualBlock(width, next_width, config.embedding))
+                width = next_width
+                carried.append(width)
+        self.middle = nn.ModuleList([ResidualBlock(width, width, config.embedding) for _ in range(2)])
+        self.up = nn.ModuleList()
+        for level, next_width in reversed(list(enumerate(widths))):
+            for _ in range(config.blocks_per_level + 1):
+                self.up.append(ResidualBlock(width + carried.pop(), next_width, config.embedding))
+                width = next_width
+            if level:
+                self.up.append(Upsample(width))
+        out_channels = config.channels if config.out_channels is None else config.out_channels
+        self.norm = nn.GroupNorm(GROUPS, width)
+        self.head = zero_init(nn.Conv2d(width, pixels * out_channels, 3, padding=1))
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """Return ``(B, out_channels, H, W)``, unbounded, for images ``(B, channels, H, W)``.
+
+        Parameters
+        ----------
+        x : Tensor
+            Height and width are multiples of ``config.divisor``.
+        embedding : Tensor, optional
+            ``(B, config.embedding)``; must be there if, and only if, the network was built for it.
+
+        Raises
+        ------
+        InputError
+            If the size of the images, or of the embedding, does not fit.
+        """
+        self._check(x, embedding)
+        h = self.stem(pixel_unshuffle(x, self.config.patch))  # (B, W, H/patch, W/patch)
+        carried = [h]
+        for layer in self.down:
+            h = layer(h) if isinstance(layer, Downsample) else layer(h, embedding)
+            carried.append(h)
+        for block in self.middle:
+            h = block(h, embedding)  # (B, C, H/divisor, W/divisor)
+        for layer in self.up:
+            h = layer(h) if isinstance(layer, Upsample) else layer(torch.cat([h, carried.pop()], dim=1), embedding)
+        return pixel_shuffle(self.head(silu(self.norm(h))), self.config.patch)  # (B, out_channels, H, W)
+
+    def _check(self, x: Tensor, embedding: Tensor | None) -> None:
+        height, width = x.shape[-2:]
+        if height % self.config.divisor or width % self.config.divisor:
+            raise InputError(f"image of {height}x{width}: this U-Net takes multiples of {self.config.divisor}")
+        expected = (len(x), self.config.embedding) if self.config.embedding else None
+        given = None if embedding is None else tuple(embedding.shape)
+        if given != expected:
+            raise InputError(f"embedding: this U-Net takes {expected or 'none'}, but got {given or 'none'}")

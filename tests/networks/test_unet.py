@@ -1,0 +1,153 @@
+import pytest
+import torch
+from torch import nn
+
+from gencore.errors import InputError
+from gencore.networks.unet import UNet, UNetNetwork
+from gencore.training import recipe_io
+
+
+def trained(config: UNet, steps: int = 4) -> UNetNetwork:
+    """A network after some steps towards a target that depends on image and condition."""
+    torch.manual_seed(0)
+    network = UNetNetwork(config)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    size = 4 * config.divisor
+    for _ in range(steps):
+        x = torch.randn(4, config.channels, size, size)
+        embedding = torch.randn(4, config.embedding) if config.embedding else None
+        output = network(x, embedding)
+        target = x.mean(1, keepdim=True) + (0 if embedding is None else embedding[:, :1, None, None])
+        optimiser.zero_grad()
+        (output - target).square().mean().backward()
+        optimiser.step()
+    return network
+
+
+@pytest.mark.parametrize(
+    "config, size",
+    [
+        (UNet(width=8), (28, 28)),
+        (UNet(width=8, multipliers=(1, 2)), (14, 10)),
+        (UNet(channels=3, width=8, multipliers=(1, 1, 2, 2), blocks_per_level=2), (32, 16)),
+        (UNet(channels=4, out_channels=6, width=8, multipliers=(2,)), (5, 7)),
+        (UNet(channels=3, out_channels=1, width=16, multipliers=(1, 2), embedding=5, patch=2), (28, 28)),
+    ],
+)
+def test_shapes(config, size):
+    embedding = torch.randn(2, config.embedding) if config.embedding else None
+    output = UNetNetwork(config)(torch.randn(2, config.channels, *size), embedding)
+    assert output.shape == (2, config.out_channels or config.channels, *size)
+
+
+def test_a_new_network_says_zero():
+    network = UNetNetwork(UNet(width=8))
+    assert not network(torch.randn(2, 1, 28, 28)).any()
+    assert trained(UNet(width=8))(torch.randn(2, 1, 28, 28)).any()
+
+
+@pytest.mark.parametrize("size", [(27, 28), (28, 27), (30, 28)])
+def test_a_size_that_does_not_halve_down_is_refused(size):
+    with pytest.raises(InputError, match=f"image of {size[0]}x{size[1]}.*multiples of 4"):
+        UNetNetwork(UNet(width=8, multipliers=(1, 2, 2)))(torch.zeros(1, 1, *size))
+
+
+def test_the_patch_counts_as_a_halving():
+    assert UNet(multipliers=(1, 2), patch=2).divisor == UNet(multipliers=(1, 2, 2)).divisor == 4
+    with pytest.raises(InputError, match="multiples of 4"):
+        UNetNetwork(UNet(width=8, multipliers=(1, 2), patch=2))(torch.zeros(1, 1, 30, 28))
+
+
+@pytest.mark.parametrize(
+    "wrong, field",
+    [
+        (dict(width=12), "width 12"),
+        (dict(width=0), "width 0"),
+        (dict(multipliers=()), "multipliers"),
+        (dict(multipliers=(1, 0)), "multipliers"),
+        (dict(channels=0), "channels 0"),
+        (dict(out_channels=0), "out_channels 0"),
+        (dict(blocks_per_level=0), "blocks_per_level 0"),
+        (dict(patch=0), "patch 0"),
+        (dict(embedding=-1), "embedding -1"),
+    ],
+)
+def test_sizes_that_make_no_network_are_refused(wrong, field):
+    with pytest.raises(InputError, match=field):
+        UNet(**wrong)
+
+
+@pytest.mark.parametrize("embedding", [None, torch.zeros(2, 4), torch.zeros(1, 5), torch.zeros(5)])
+def test_an_embedding_that_does_not_fit_is_refused(embedding):
+    with pytest.raises(InputError, match=r"embedding: this U-Net takes \(2, 5\)"):
+        UNetNetwork(UNet(width=8, embedding=5))(torch.zeros(2, 1, 8, 8), embedding)
+
+
+def test_an_embedding_that_nobody_expects_is_refused():
+    with pytest.raises(InputError, match="embedding: this U-Net takes none"):
+        UNetNetwork(UNet(width=8))(torch.zeros(2, 1, 8, 8), torch.zeros(2, 5))
+
+
+@pytest.mark.parametrize("config", [UNet(width=8, multipliers=(1, 2), blocks_per_level=2, embedding=5, patch=2)])
+def test_every_parameter_gets_a_gradient_once_the_zeros_have_moved(config):
+    network = trained(config, steps=3)  # the head moves first, then the blocks' last convolutions, then the rest
+    network.zero_grad()
+    network(torch.randn(4, 1, 16, 16), torch.randn(4, 5)).square().mean().backward()
+    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not silent
+
+
+def test_at_first_only_the_head_gets_a_gradient():
+    network = UNetNetwork(UNet(width=8))
+    (network(torch.randn(2, 1, 8, 8)) - 1).square().mean().backward()
+    moved = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == {"head"}
+
+
+def test_the_condition_matters_once_trained():
+    network, x = trained(UNet(width=8, multipliers=(1, 2), embedding=5)), torch.randn(1, 1, 8, 8)
+    one, other = torch.zeros(1, 5), torch.ones(1, 5)
+    assert (network(x, one) - network(x, other)).abs().max() > 1e-2
+
+
+def test_every_image_keeps_its_own_condition():
+    network, x, embedding = trained(UNet(width=8, embedding=5)), torch.randn(3, 1, 8, 8), torch.randn(3, 5)
+    torch.testing.assert_close(network(x, embedding)[1:2], network(x[1:2], embedding[1:2]), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", [UNet(width=8, multipliers=(1, 2, 2)), UNet(width=8, multipliers=(1, 2), patch=2)])
+def test_a_shift_by_the_divisor_shifts_the_output(config):
+    """Exact on a torus; smaller shifts fall between the strides."""
+    network = trained(config).double()
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.padding_mode = "circular"
+    x = torch.randn(1, 1, 16, 16, dtype=torch.float64)
+    errors = {shift: (network(x.roll(shift, 2)) - network(x).roll(shift, 2)).abs().max() for shift in (1, 2, 4, 8)}
+    assert errors[4] < 1e-9 and errors[8] < 1e-9
+    assert errors[1] > 1e-4 and errors[2] > 1e-4
+
+
+def test_every_map_of_the_way_down_is_carried_across_once():
+    """The way up takes what the way down made, in the opposite order: cutting any one changes the output."""
+    network = trained(UNet(width=8, multipliers=(1, 2), blocks_per_level=2)).double()
+    x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    maps = []
+    hooks = [layer.register_forward_hook(lambda *a: maps.append(a[2])) for layer in (network.stem, *network.down)]
+    output = network(x)
+    for hook in hooks:
+        hook.remove()
+    inputs = []
+    blocks = [layer for layer in network.up if hasattr(layer, "conv1")]
+    hooks = [block.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for block in blocks]
+    assert torch.equal(network(x), output)
+    for hook in hooks:
+        hook.remove()
+    assert len(maps) == len(inputs)
+    for carried, received in zip(maps, reversed(inputs), strict=True):
+        assert torch.equal(received[:, -carried.shape[1] :], carried)
+
+
+def test_a_recipe_can_hold_the_sizes():
+    config = UNet(channels=3, multipliers=(1, 2), embedding=64, patch=2)
+    assert recipe_io.from_dict(UNet, recipe_io.to_dict(config)) == config
