@@ -5,8 +5,8 @@ and blocks in which each token first gathers from other tokens and is then trans
 
 Deviations: normalisation stands before each part of a block and the sum stays free of it (Xiong et al. 2020,
 https://arxiv.org/abs/2002.04745), with one more at the end; GELU instead of ReLU; no dropout; no embeddings and no
-output layer, which belong to the data. One stack serves as encoder (no context, not causal), decoder (causal), or as a network
-that reads a context, such as a caption, by cross-attention.
+output layer, which belong to the data. One stack serves as encoder (no context, not causal), decoder (causal), or as a
+network that reads a context, such as a caption, by cross-attention.
 """
 
 from dataclasses import dataclass
