@@ -3,9 +3,9 @@
 "Attention is all you need", https://arxiv.org/abs/1706.03762, section 3.5, and "An image is worth 16x16 words",
 https://arxiv.org/abs/2010.11929, equation 1.
 
-Deviations: all sines come first, then all cosines, where Vaswani et al. let them alternate (a permutation of the vector); a
-picture's patches get one half of the vector from their row and the other from their column, as in Peebles & Xie 2023,
-https://arxiv.org/abs/2212.09748; continuous time is embedded by the same function, as in Ho et al. 2020,
+Deviations: all sines come first, then all cosines, where Vaswani et al. let them alternate (a permutation of the
+vector); a picture's patches get one half of the vector from their row and the other from their column, as in Peebles &
+Xie 2023, https://arxiv.org/abs/2212.09748; continuous time is embedded by the same function, as in Ho et al. 2020,
 https://arxiv.org/abs/2006.11239.
 """
 
@@ -47,9 +47,24 @@ def sinusoidal(position: Tensor, width: int, longest: float = 10_000.0) -> Tenso
 
 
 def sinusoidal_grid(rows: int, columns: int, width: int) -> Tensor:
-    """Embed the places of a grid, row by row: ``(rows * columns, width)`` float32, half from the row, half from the column.
+    """Embed the places of a grid, read row by row: half of a vector from the row, half from the column.
 
-    `width` must be a multiple of 4.
+    Parameters
+    ----------
+    rows, columns : int
+        Size of the grid.
+    width : int
+        Length of the vectors, a multiple of 4.
+
+    Returns
+    -------
+    Tensor
+        ``(rows * columns, width)``, float32.
+
+    Raises
+    ------
+    InputError
+        If `width` is not a multiple of 4.
     """
     if width % 4:
         raise InputError(f"width {width}: row and column need pairs of sines and cosines; give a multiple of 4")

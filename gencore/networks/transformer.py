@@ -1,12 +1,12 @@
 """Transformer: Vaswani et al. 2017, "Attention is all you need".
 
-https://arxiv.org/abs/1706.03762, section 3: scaled dot-product attention (equation 1), several heads (section 3.2.2), and
-blocks in which each token first gathers from other tokens and is then transformed by itself (figure 1).
+https://arxiv.org/abs/1706.03762, section 3: scaled dot-product attention (equation 1), several heads (section 3.2.2),
+and blocks in which each token first gathers from other tokens and is then transformed by itself (figure 1).
 
 Deviations: normalisation stands before each part of a block and the sum stays free of it (Xiong et al. 2020,
-https://arxiv.org/abs/2002.04745), with one more at the end; GELU instead of ReLU; no dropout; no embeddings and no output
-layer, which belong to the data. One stack serves as encoder (no context, not causal), decoder (causal), or as a network
-that reads a context, such as a caption, by cross-attention.
+https://arxiv.org/abs/2002.04745), with one more at the end; GELU instead of ReLU; no dropout; no embeddings and no
+output layer, which belong to the data. One stack serves as encoder (no context, not causal), decoder (causal), or as a
+network that reads a context, such as a caption, by cross-attention.
 """
 
 from dataclasses import dataclass
@@ -75,13 +75,14 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return ``(B, N, width)`` for tokens ``(B, N, width)`` and, if they look at others, those ``(B, M, context)``."""
+        """Return ``(B, N, width)`` for tokens ``(B, N, width)``, which may look at others, ``(B, M, context)``."""
         q, k, v = self._project(h, context)
-        gathered = scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # equation 1, (B, heads, N, width / heads)
+        # (B, heads, N, width / heads), equation 1
+        gathered = scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self.out(gathered.transpose(1, 2).flatten(2))  # (B, N, width)
 
     def weights(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return how much each token looks at each other, ``(B, heads, N, M)``; rows sum to 1. For looking, not training."""
+        """Return how much each token looks at each other, ``(B, heads, N, M)``: rows sum to 1. Slow, made for maps."""
         q, k, _ = self._project(h, context)
         scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5  # (B, heads, N, M)
         if self.causal:
@@ -123,7 +124,7 @@ class Block(nn.Module):
 
 
 class TransformerNetwork(nn.Module):
-    """Map tokens to as many tokens. Knows nothing of their places: add positions before (`gencore.networks.embeddings`).
+    """Map tokens to as many tokens. It knows nothing of their places: add `gencore.networks.embeddings` before.
 
     Parameters
     ----------
