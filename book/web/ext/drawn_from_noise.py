@@ -62,6 +62,18 @@ class HtmlAnchors(Transform):
         env.metadata[env.docname]["myst_slugs"] = self.document.myst_slugs
 
 
+def keep_tags(app, doctree, docname):
+    r"""Let equations of several lines have a number.
+
+    Sphinx puts whatever holds a line break into ``split``, in which MathJax accepts no ``\tag``. The chapters' equations
+    bring their own ``aligned``, ``cases`` and matrices, and go to MathJax as they are.
+    """
+    for node in doctree.findall(nodes.math_block):
+        if r"\tag" in node.astext() and r"\\" in node.astext() and not node.get("nowrap"):
+            node["nowrap"] = True
+            node[:] = [nodes.Text(rf"\[{node.astext()}\]")]
+
+
 def remove_thebe(app, pagename, templatename, context, doctree):
     """Drop the scripts of sphinx-thebe: the book does not use it, it declares constants twice, and it names a CDN."""
 
@@ -76,5 +88,6 @@ def setup(app):
     app.connect("source-read", list_modules)
     app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("autodoc-process-docstring", plain_bars, priority=900)  # after napoleon
+    app.connect("doctree-resolved", keep_tags)
     app.connect("html-page-context", remove_thebe, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
