@@ -126,7 +126,7 @@ def dcgan_emoji() -> GANRecipe:
 
     ``gencore train gan.recipes.dcgan_emoji``: 20 core-minutes on an AMD EPYC, one thread. On 10,000 samples: kernel
     distance 0.40 ± 0.04 on SqueezeNet features at 128 px (real against real 0.01 ± 0.01), precision 0.62, recall 0.18.
-    The discriminator comes to know its 3,800 training images by heart: 520,000 images with half its learning rate were no
+    The discriminator comes to know its 3,800 training images by heart: 450,000 images with half its learning rate were no
     better (0.44), and without its batch normalisation they were worse (0.80).
     """
     return GANRecipe(
