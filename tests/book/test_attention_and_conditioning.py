@@ -12,13 +12,7 @@ from tests.book.chapter_code import load
 
 CHAPTER = "foundations/attention-and-conditioning"
 
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def test_attention_of_one_query_by_the_sums():

@@ -13,12 +13,7 @@ from tests.book.chapter_code import load
 
 CHAPTER = "foundations/generative-models"
 
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def draws(*shape, seed=0):

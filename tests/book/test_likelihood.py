@@ -13,13 +13,7 @@ from tests.book.chapter_code import load
 
 CHAPTER = "foundations/likelihood"
 
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def close(a, b, atol=1e-9, rtol=0.0):

@@ -4,13 +4,7 @@ import torch
 from gencore.errors import InputError
 from gencore.networks.transformer import Attention, Transformer, TransformerNetwork
 
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def jacobian(function, x):
