@@ -5,6 +5,7 @@ A *data spec* such as ``Digits(size=14)`` names a data set fully and is a part o
 """
 
 from gencore.data.batches import Batch, Batches
+from gencore.data.binarise import Binarise
 from gencore.data.digits import Digits
 from gencore.data.emoji import Emoji
 from gencore.data.image_folder import ImageFolder
@@ -20,6 +21,7 @@ from gencore.data.torchvision_sets import CelebA, Cifar10, FashionMnist, Mnist
 __all__ = [
     "Batch",
     "Batches",
+    "Binarise",
     "CelebA",
     "Cifar10",
     "Digits",

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torchvision.datasets as sets
@@ -25,39 +25,44 @@ IDX_FILES = "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and the two 
 class Mnist:
     """All of MNIST's training digits, 28x28 grey.
 
-    To train on: the 60,000 less the 1,000 that `Digits` holds out. Held out: those 1,000, so that models trained on
-    either set are judged by the same digits.
-
     Attributes
     ----------
     root : str or None
         Folder for data sets; None is ``$GENCORE_DATA`` or else ``~/.cache/gencore/data``. The files lie in
         ``MNIST/raw`` below it.
+    held_out : {"book", "test"}
+        ``"book"`` holds out the 1,000 digits that `Digits` holds out and trains on the other 59,000, so that models
+        trained on either set are judged by the same digits. ``"test"`` holds out MNIST's own 10,000 test digits and
+        trains on all 60,000, so that results can be compared with published ones.
     """
 
     root: str | None = None
+    held_out: Literal["book", "test"] = "book"
     size: ClassVar[int] = 28
     channels: ClassVar[int] = 1
 
     def load(self, split: Split) -> ImageSet:
-        """Return 59,000 digits to train on or 1,000 held out; `InputError` if they cannot be had."""
+        """Return the digits to train on or those held out; `InputError` if they cannot be had."""
         check_split(split)
-        if split == "heldout":
+        own = self.held_out == "test"
+        if split == "heldout" and not own:
             held_out = Digits().load("heldout")
             return ImageSet("mnist/heldout", held_out.images, held_out.labels, held_out.classes)
         root = data_root(self.root)
         mnist = _get(
-            lambda download: sets.MNIST(root, train=True, download=download),
+            lambda download: sets.MNIST(root, train=split == "train", download=download),
             "MNIST",
             root / "MNIST" / "raw",
             f"the four files {IDX_FILES}",
         )
-        images = mnist.data[:, None]  # (60000, 1, 28, 28)
+        images, labels = mnist.data[:, None], mnist.targets  # (60000 or 10000, 1, 28, 28)
+        if own:
+            return ImageSet(f"mnist/{'train' if split == 'train' else 'test'}", images, labels, tuple("0123456789"))
         if not torch.equal(images[HELD_OUT], Digits().load("heldout").images):
             raise InputError(f"{root / 'MNIST' / 'raw'}: does not hold MNIST in its own order; delete it and try again")
         keep = torch.ones(len(images), dtype=torch.bool)
         keep[HELD_OUT] = False
-        return ImageSet("mnist/train", images[keep], mnist.targets[keep], tuple("0123456789"))
+        return ImageSet("mnist/train", images[keep], labels[keep], tuple("0123456789"))
 
 
 @dataclass(frozen=True)

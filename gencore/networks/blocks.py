@@ -17,7 +17,7 @@ from gencore.errors import InputError
 GROUPS = 8  # of each group normalisation; all numbers of channels are multiples of it
 
 
-def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
+def zero_init(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     """Set the weights and the bias of a layer to zero, and return it."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

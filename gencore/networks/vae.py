@@ -61,8 +61,14 @@ class VAE(nn.Module):
     def forward(
         self, x: Tensor, eps: tuple[Tensor, ...], cond: Tensor | None = None
     ) -> tuple[Tensor, tuple[Level, ...]]:
-        """Return the likelihood's parameters and the latent levels, given standard normal ``eps``."""
-        mean, log_std = self.encode(x, cond)
+        """Return the likelihood's parameters and the latent levels, given standard normal ``eps``.
+
+        ``eps`` may hold K rows for each image, row ``i * K + k`` for draw k of image i. The image is then encoded once,
+        and K rows an image are returned.
+        """
+        draws = len(eps[0]) // len(x)
+        mean, log_std = (each.repeat_interleave(draws, 0) for each in self.encode(x, cond))
+        cond = None if cond is None else cond.repeat_interleave(draws, 0)
         z = mean + log_std.exp() * eps[0]  # equation 4, (VA.5)
         zeros = torch.zeros_like(mean)
         return self.decode(z, cond), (Level(z, mean, log_std, zeros, zeros),)

@@ -46,6 +46,13 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
+def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor added up over processes."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
 def mean_over_processes(parts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return each scalar averaged over processes, so that logged losses are those of the global batch."""
     if world_size() == 1:

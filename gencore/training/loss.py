@@ -15,10 +15,14 @@ class Loss(NamedTuple):
         Scalar to differentiate.
     parts : dict of str to Tensor
         Scalars to look at, in nats or logits as their names say. They take no part in the gradient.
+    moves : dict of str to Tensor
+        What this batch adds to a state that moves without a gradient, such as the averages of a codebook. The training
+        loop adds it up and applies it.
     """
 
     total: Tensor
     parts: dict[str, Tensor]
+    moves: dict[str, Tensor] = {}
 
 
 class NonFiniteLoss(ArithmeticError):

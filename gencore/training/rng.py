@@ -49,6 +49,12 @@ def normal(shape: tuple[int, ...], seed: int, images_seen: int, purpose: str, ra
     return whole.chunk(world_size)[rank]
 
 
+def uniform(shape: tuple[int, ...], seed: int, images_seen: int, purpose: str, rank: int = 0, world_size: int = 1) -> Tensor:
+    """Draw uniform numbers in [0, 1) for the global batch on the CPU and return this process's slice, as `normal` does."""
+    whole = torch.rand(shape, generator=generator(seed, images_seen, purpose), dtype=torch.float32)
+    return whole.chunk(world_size)[rank]
+
+
 def normal_per_image(count: int, shape: tuple[int, ...], seed: int, first: int = 0) -> Tensor:
     """Draw standard normal numbers such that image ``i`` gets the same ones whatever batch it is drawn in.
 

@@ -100,9 +100,40 @@ class ELBO:
         reconstruction = -self.likelihood.log_prob(params, x).mean()
         kls = [kl_divergence(level) for level in levels]  # (B, channels, ...) each
         kl = sum(each.flatten(1).sum(1).mean() for each in kls)
-        charged = sum(each.flatten(2).sum(2).mean(0).clamp(min=self.free_bits).sum() for each in kls)  # (VA.10)
+        charged = sum(each.mean(0).reshape(each.shape[1], -1).sum(1).clamp(min=self.free_bits).sum() for each in kls)  # (VA.10)
         parts = {"bound": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
         return Loss(reconstruction + self.beta * charged, parts)  # (VA.4)
+
+
+@dataclass(frozen=True)
+class VectorQuantised:
+    """Squared error of the reconstruction, and the encoder's commitment to its codewords.
+
+    Attributes
+    ----------
+    commitment : float
+        Weight of the commitment term; the paper's beta.
+    """
+
+    commitment: float = 0.25
+
+    def after(self, images_seen: int) -> "VectorQuantised":
+        """Return the objective itself: it has no warm-up."""
+        return self
+
+    def __call__(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw) -> Loss:
+        """Return the mean loss of a pixel's channel; parts are ``squared_error``, ``commitment`` and ``perplexity``.
+
+        The perplexity, exp of the entropy of the batch's codes, says how many codewords are in use.
+        """
+        decoded, z, quantised = networks.model(x, cond)
+        squared = (x - decoded.float()).square().mean()
+        usage = quantised.codes.flatten().bincount(minlength=networks.model.config.quantiser.size).float()
+        entropy = torch.special.entr(usage / usage.sum()).sum()
+        parts = {"squared_error": squared, "commitment": quantised.distance, "perplexity": entropy.exp()}
+        vectors = z.detach().float().movedim(1, -1).flatten(0, 2)  # (B * side * side, D)
+        moves = {**quantised.sums, "vectors": vectors} if quantised.sums else {}
+        return Loss(squared + self.commitment * quantised.distance, parts, moves)  # (VQ.4)
 
 
 @dataclass(frozen=True)
@@ -147,7 +178,6 @@ def log_weights(
 
     Row ``i * draws + k`` of each ``eps`` belongs to draw ``k`` of image ``i``.
     """
-    x = x.repeat_interleave(draws, 0)
-    params, levels = model(x, eps, None if cond is None else cond.repeat_interleave(draws, 0))
-    total = likelihood.log_prob(params, x) + sum(log_prior_minus_posterior(level) for level in levels)  # (VA.7)
+    params, levels = model(x, eps, cond)
+    total = likelihood.log_prob(params, x.repeat_interleave(draws, 0)) + sum(log_prior_minus_posterior(level) for level in levels)  # (VA.7)
     return total.unflatten(0, (-1, draws))

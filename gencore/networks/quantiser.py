@@ -1,0 +1,189 @@
+"""From vectors to a finite alphabet: a learned codebook, or a fixed grid.
+
+van den Oord et al. 2017, "Neural discrete representation learning", https://arxiv.org/abs/1711.00937, section 3 and
+appendix A.1 (the codebook follows moving averages); Mentzer et al. 2024, "Finite scalar quantization: VQ-VAE made
+simple", https://arxiv.org/abs/2309.15505, section 3.1.
+
+Neither moves anything in ``forward``. The codebook's averages move when the training loop hands back what the batch
+added up to.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gencore.errors import InputError
+
+
+class Quantised(NamedTuple):
+    """What a quantiser makes of a grid of vectors.
+
+    Attributes
+    ----------
+    z : Tensor
+        ``(B, D, H, W)``: the nearest codewords, through which gradients pass as if nothing had happened.
+    codes : Tensor
+        int64 ``(B, H, W)``, numbers of the codewords.
+    distance : Tensor
+        Scalar: mean squared difference between the vectors' coordinates and those of their codewords, which are held
+        fixed: the commitment term. 0 where there is nothing to commit to.
+    sums : dict of str to Tensor
+        What `VectorQuantiser.move` needs: how often each codeword was chosen ``(K,)``, and the sum of the vectors that
+        chose it ``(K, D)``.
+    """
+
+    z: Tensor
+    codes: Tensor
+    distance: Tensor
+    sums: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """A learned codebook.
+
+    Attributes
+    ----------
+    size : int
+        K: number of codewords.
+    decay : float
+        Share of the old averages that one step keeps.
+    restart_below : float
+        A codeword chosen less often than this share of 1/K, on average, is put onto a vector of the batch. 0 never does.
+    """
+
+    size: int = 512
+    decay: float = 0.99
+    restart_below: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.size < 2:
+            raise InputError(f"size {self.size}: a codebook has at least 2 codewords")
+        if not 0 <= self.decay < 1:
+            raise InputError(f"decay {self.decay}: must be at least 0 and below 1")
+
+    def build(self, dimension: int) -> "VectorQuantiser":
+        """Return the quantiser of vectors of this length."""
+        return VectorQuantiser(self, dimension)
+
+
+@dataclass(frozen=True)
+class FSQ:
+    """A fixed grid: each coordinate is squashed and rounded to one of a few levels.
+
+    Attributes
+    ----------
+    levels : tuple of int
+        How many values each coordinate takes; their product is the alphabet's size.
+    """
+
+    levels: tuple[int, ...] = (8, 8, 8)
+
+    def __post_init__(self) -> None:
+        if not self.levels or min(self.levels) < 2:
+            raise InputError(f"levels {self.levels}: give at least one, each 2 or more")
+
+    @property
+    def size(self) -> int:
+        """Number of codewords."""
+        return math.prod(self.levels)
+
+    def build(self, dimension: int) -> "FiniteScalarQuantiser":
+        """Return the quantiser; ``dimension`` must be the number of levels."""
+        if dimension != len(self.levels):
+            raise InputError(f"levels {self.levels}: there are {len(self.levels)}, but the latent has {dimension} channels")
+        return FiniteScalarQuantiser(self)
+
+
+class VectorQuantiser(nn.Module):
+    """Replace each vector of a grid by the nearest of K codewords.
+
+    Parameters
+    ----------
+    config : Codebook
+        Size and averages.
+    dimension : int
+        D: length of a codeword.
+    """
+
+    def __init__(self, config: Codebook, dimension: int) -> None:
+        super().__init__()
+        self.config = config
+        start = torch.randn(config.size, dimension)
+        self.register_buffer("codebook", start)  # (K, D)
+        self.register_buffer("counts", torch.ones(config.size))  # N_i, moving
+        self.register_buffer("sums", start.clone())  # m_i, moving
+
+    def forward(self, z: Tensor) -> Quantised:
+        """Quantise ``(B, D, H, W)``."""
+        z = z.float()
+        rows = z.movedim(1, -1)  # (B, H, W, D)
+        flat = rows.flatten(0, 2)  # (BHW, D)
+        codes = torch.cdist(flat.detach(), self.codebook).argmin(1)  # (BHW,), (VQ.1)
+        nearest = self.codebook[codes].view_as(rows)
+        distance = (rows - nearest).square().mean()  # (VQ.4), last term
+        straight = rows + (nearest - rows).detach()  # (VQ.2): forward the codeword, backward the identity
+        counts = torch.bincount(codes, minlength=self.config.size).float()
+        sums = torch.zeros_like(self.codebook).index_add_(0, codes, flat.detach())
+        return Quantised(straight.movedim(-1, 1), codes.view(rows.shape[:-1]), distance, {"counts": counts, "sums": sums})
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the codewords ``(B, D, H, W)`` of codes ``(B, H, W)``."""
+        return self.codebook[codes].movedim(-1, 1)
+
+    @torch.no_grad()
+    def move(self, sums: dict[str, Tensor], spare: Tensor) -> None:
+        """Move codewords towards the vectors that chose them, and restart those that hardly anything chooses.
+
+        Parameters
+        ----------
+        sums : dict of str to Tensor
+            `Quantised.sums`, added up over the batch.
+        spare : Tensor
+            ``(K, D)``: vectors of the batch, in random order; restarted codewords are put there.
+        """
+        keep = self.config.decay
+        self.counts.lerp_(sums["counts"], 1 - keep)  # (VQ.5)
+        self.sums.lerp_(sums["sums"], 1 - keep)
+        used = self.counts > self.config.restart_below * self.counts.mean()  # (K,)
+        self.sums.copy_(torch.where(used[:, None], self.sums, spare * self.counts.mean()))
+        self.counts.copy_(torch.where(used, self.counts, self.counts.mean()))
+        self.codebook.copy_(self.sums / self.counts.clamp(min=1e-6)[:, None])
+
+
+class FiniteScalarQuantiser(nn.Module):
+    """Round each coordinate of a squashed vector.
+
+    Parameters
+    ----------
+    config : FSQ
+        The levels.
+    """
+
+    def __init__(self, config: FSQ) -> None:
+        super().__init__()
+        self.config = config
+        levels = torch.tensor(config.levels)
+        self.register_buffer("levels", levels, persistent=False)
+        self.register_buffer("basis", torch.cat([levels.new_ones(1), levels[:-1]]).cumprod(0), persistent=False)
+
+    def forward(self, z: Tensor) -> Quantised:
+        """Quantise ``(B, D, H, W)``; the codewords lie in [-1, 1]."""
+        rows = z.float().movedim(1, -1)  # (B, H, W, D)
+        # The paper's bound for L levels: tanh scaled to (L - 1) / 2, shifted by a half if L is even, so that rounding
+        # gives exactly L whole numbers.
+        half = (self.levels - 1) * (1 - 1e-3) / 2
+        offset = torch.where(self.levels % 2 == 1, 0.0, 0.5)
+        shift = torch.atanh(offset / half)
+        bounded = torch.tanh(rows + shift) * half - offset  # (B, H, W, D)
+        whole = bounded + (bounded.round() - bounded).detach()  # (VQ.6)
+        codes = ((whole.detach() + self.levels // 2) * self.basis).sum(-1).round().long()
+        return Quantised((whole / (self.levels // 2)).movedim(-1, 1), codes, rows.new_zeros(()), {})
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the codewords ``(B, D, H, W)`` of codes ``(B, H, W)``."""
+        whole = codes[..., None] // self.basis % self.levels - self.levels // 2  # (B, H, W, D)
+        return (whole / (self.levels // 2)).movedim(-1, 1)

@@ -1,0 +1,36 @@
+"""Variational autoencoders: likelihoods, objectives, one training loop, recipes; and autoencoders with discrete codes."""
+
+from gencore.vae.likelihoods import Bernoulli, DiscretisedLogistic, Gaussian
+from gencore.vae.loop import train
+from gencore.vae.objectives import (
+    ELBO,
+    IWAE,
+    Draw,
+    Networks,
+    VectorQuantised,
+    kl_divergence,
+    log_prior_minus_posterior,
+    log_weights,
+)
+from gencore.vae.recipes import VAERecipe
+from gencore.vae.sampling import load, log_likelihood, reconstruct, sample
+
+__all__ = [
+    "ELBO",
+    "IWAE",
+    "Bernoulli",
+    "DiscretisedLogistic",
+    "Draw",
+    "Gaussian",
+    "Networks",
+    "VAERecipe",
+    "VectorQuantised",
+    "kl_divergence",
+    "load",
+    "log_likelihood",
+    "log_prior_minus_posterior",
+    "log_weights",
+    "reconstruct",
+    "sample",
+    "train",
+]

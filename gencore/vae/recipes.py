@@ -1,0 +1,131 @@
+"""Experiments. A recipe is a function; its dotted name is the experiment's name; its docstring says what it gave."""
+
+from dataclasses import dataclass, replace
+
+from gencore.data import Binarise, CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist
+from gencore.errors import InputError
+from gencore.networks.autoencoder import Autoencoder
+from gencore.networks.hierarchical import Hierarchical
+from gencore.networks.ladder import Ladder
+from gencore.networks.vqvae import VQ
+from gencore.training.device import Precision
+from gencore.training.optimiser import AdamW
+from gencore.vae.likelihoods import Bernoulli, DiscretisedLogistic, Gaussian
+from gencore.vae.objectives import ELBO, IWAE, VectorQuantised
+
+
+@dataclass(frozen=True)
+class VAERecipe:
+    """All that decides what a training of this family does; nothing that only decides how fast it runs.
+
+    Attributes
+    ----------
+    data : data spec
+        What to learn from.
+    network : Autoencoder, Ladder, Hierarchical or VQ
+        Kind and sizes of the network; size and channels must be those of the data. An `Autoencoder` makes a plain VAE.
+    objective : ELBO, IWAE or VectorQuantised
+        What is minimised; VectorQuantised belongs to VQ networks, the others to the rest.
+    augmentation : Binarise, optional
+        How each training image is varied when it is seen.
+    optimiser : AdamW
+        How the loss is minimised.
+    images : int
+        Training images to see in all, repeats counted.
+    batch_size : int
+        Images per step, over all processes.
+    micro_batches : int
+        Pieces into which a process cuts its batch to save memory; gradients are added up.
+    clip : float
+        Largest norm of the gradient; longer ones are shortened to it.
+    ema_half_life : int
+        Half-life of the weights' moving average, in images.
+    precision : {"fp32", "bf16"}
+        Number format of the forward passes.
+    seed : int
+        Decides the first weights, the order of the data and all noise.
+    log_every, checkpoint_every : int
+        Images between two rows of the curve, and between two checkpoints.
+    """
+
+    data: Digits | Emoji | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
+    network: Autoencoder | Ladder | Hierarchical | VQ
+    objective: ELBO | IWAE | VectorQuantised = ELBO()
+    augmentation: Binarise | None = None
+    optimiser: AdamW = AdamW(lr=1e-3, weight_decay=1e-3, beta2=0.99)
+    images: int = 400_000
+    batch_size: int = 64
+    micro_batches: int = 1
+    clip: float = 100.0
+    ema_half_life: int = 10_000
+    precision: Precision = "fp32"
+    seed: int = 0
+    log_every: int = 6_400
+    checkpoint_every: int = 32_000
+
+    def __post_init__(self) -> None:
+        for field in ("size", "channels"):
+            ours, theirs = getattr(self.network, field), getattr(self.data, field)
+            if ours != theirs:
+                raise InputError(f"network.{field} is {ours}, but the data have {theirs}; make them equal")
+        for field in ("images", "batch_size", "micro_batches", "clip", "log_every", "checkpoint_every"):
+            if not getattr(self, field) >= 1:
+                raise InputError(f"{field} is {getattr(self, field)}; it must be at least 1")
+        if isinstance(self.network, VQ) != isinstance(self.objective, VectorQuantised):
+            raise InputError("objective: VectorQuantised goes with a VQ network, and with no other")
+        if not isinstance(self.network, VQ):
+            needed = self.data.channels * self.objective.likelihood.per_channel
+            given = self.network.channels if self.network.out_channels is None else self.network.out_channels
+            if given != needed:
+                raise InputError(f"network.out_channels is {given}, but the likelihood needs {needed}; make them equal")
+
+
+def ladder_binarised() -> VAERecipe:
+    """Ladder VAE on MNIST's own split, binarised anew whenever a digit is seen: for comparison with published bounds.
+
+    Not run yet.
+    """
+    return VAERecipe(
+        data=Mnist(held_out="test"),
+        network=Ladder(latents=(10, 16, 24), width=256),
+        objective=ELBO(Bernoulli(), warm_up=1_500_000),
+        augmentation=Binarise(),
+        optimiser=AdamW(lr=2e-3, weight_decay=1e-3, warm_up=20_000, beta2=0.99),
+        images=12_000_000,
+        precision="bf16",
+        batch_size=200,
+        ema_half_life=100_000,
+        log_every=100_000,
+        checkpoint_every=500_000,
+    )
+
+
+def vae_digits() -> VAERecipe:
+    """Convolutional VAE on the 9,000 training digits, 256 grey levels, a latent vector of 16 numbers. Not run yet."""
+    return VAERecipe(
+        data=Digits(),
+        network=Autoencoder(size=28, channels=1, out_channels=2, latent=16, width=16, multipliers=(1, 2, 4)),
+        objective=ELBO(DiscretisedLogistic()),
+        images=600_000,
+        precision="bf16",
+    )
+
+
+def kl_emoji() -> VAERecipe:
+    """Autoencoder of emoji with a Gaussian code of 8x8x4, the first stage of latent diffusion. Not run yet."""
+    return VAERecipe(
+        data=Emoji(),
+        network=Autoencoder(size=32, channels=3, latent=4, flat=False, width=32, multipliers=(1, 2, 3)),
+        objective=ELBO(Gaussian(0.03)),
+        images=200_000,
+        precision="bf16",
+    )
+
+
+def vq_emoji() -> VAERecipe:
+    """VQ-VAE of emoji: 8x8 codes out of 512. Not run yet."""
+    return replace(
+        kl_emoji(),
+        network=VQ(Autoencoder(size=32, channels=3, latent=16, flat=False, width=32, multipliers=(1, 2, 3))),
+        objective=VectorQuantised(),
+    )

@@ -1,0 +1,208 @@
+"""From latent draws to pictures, from pictures to latent moments, and from a folder to networks."""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gencore.data import ImageSet, to_float
+from gencore.errors import InputError
+from gencore.networks.autoencoder import Autoencoder
+from gencore.networks.hierarchical import Hierarchical, HierarchicalVAE
+from gencore.networks.ladder import Ladder, LadderVAE
+from gencore.networks.vae import VAE
+from gencore.networks.vqvae import VQ, VQVAE
+from gencore.training import checkpoint, recipe_io, rng
+from gencore.vae.objectives import ELBO, IWAE, Networks, log_weights
+from gencore.vae.recipes import VAERecipe
+
+
+def build(recipe: VAERecipe) -> Networks:
+    """Build the network with the weights that the recipe's seed draws."""
+    kinds = {Autoencoder: VAE, Ladder: LadderVAE, Hierarchical: HierarchicalVAE, VQ: VQVAE}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return Networks(kinds[type(recipe.network)](recipe.network))
+
+
+def load(folder: Path | str) -> tuple[Networks, VAERecipe]:
+    """Load a trained model from a zoo folder or from the newest checkpoint of a run.
+
+    Parameters
+    ----------
+    folder : Path or str
+        ``gencore.zoo.folder(name)``, or a run's folder.
+
+    Returns
+    -------
+    networks : Networks
+        The averaged (EMA) network in evaluation mode, float32, without gradients.
+    recipe : VAERecipe
+        The recipe it was trained by.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, or does not fit the recipe.
+    """
+    folder = Path(folder)
+    recipe = recipe_io.read(VAERecipe, folder / "recipe.json")
+    networks = build(recipe)
+    path = (checkpoint.list_checkpoints(folder) or [folder])[-1] / "ema.safetensors"
+    checkpoint.fill(networks._asdict(), checkpoint.read_tensors(path), path)
+    return Networks(*(network.eval().requires_grad_(False) for network in networks)), recipe
+
+
+@torch.inference_mode()
+def sample(
+    trained: tuple[Networks, VAERecipe],
+    count: int,
+    seed: int,
+    batch_size: int = 250,
+    cond: Tensor | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Draw pictures: latent variables from the prior, then the middle of each pixel's distribution.
+
+    Parameters
+    ----------
+    trained : tuple
+        What `load` returns.
+    count, seed : int
+        How many images, and which series; image ``i`` of a series does not depend on the batch it is drawn in.
+    batch_size : int
+        Images computed at once.
+    cond : Tensor, optional
+        Classes, int64 ``(count,)``, for a conditional model.
+    temperature : float
+        Factor of the latent noise; below 1 the pictures are more alike.
+
+    Returns
+    -------
+    Tensor
+        float32 ``(count, C, H, W)`` in [-1, 1], on the CPU.
+
+    Raises
+    ------
+    InputError
+        If the model has no prior to draw from, as a VQ-VAE.
+    """
+    (model,), recipe = trained
+    _check_has_prior(recipe)
+    device = next(model.parameters()).device
+    pictures = []
+    for first in range(0, count, batch_size):
+        eps = latent_noise(model.latent_shapes, min(batch_size, count - first), seed, first)
+        classes = None if cond is None else cond[first : first + batch_size].to(device)
+        params = model.generate(tuple(temperature * each.to(device) for each in eps), classes)
+        pictures.append(recipe.objective.likelihood.location(params).cpu())
+    return torch.cat(pictures)
+
+
+@torch.inference_mode()
+def reconstruct(trained: tuple[Networks, VAERecipe], images: Tensor, batch_size: int = 250, cond: Tensor | None = None) -> Tensor:
+    """Return what the model makes of images: encoded to the posterior's mean, or to codes, and decoded.
+
+    Parameters
+    ----------
+    trained : tuple
+        What `load` returns.
+    images : Tensor
+        uint8 or float in [-1, 1], ``(N, C, H, W)``.
+    batch_size : int
+        Images computed at once.
+    cond : Tensor, optional
+        Classes, int64 ``(N,)``, for a conditional model.
+
+    Returns
+    -------
+    Tensor
+        float32 ``(N, C, H, W)`` in [-1, 1], on the CPU.
+    """
+    (model,), recipe = trained
+    device = next(model.parameters()).device
+    images = to_float(images) if images.dtype == torch.uint8 else images
+    pictures = []
+    for first in range(0, len(images), batch_size):
+        x = images[first : first + batch_size].to(device)
+        classes = None if cond is None else cond[first : first + batch_size].to(device)
+        if isinstance(model, VQVAE):
+            pictures.append(model(x, classes)[0].float().clamp(-1, 1).cpu())
+        else:
+            eps = tuple(x.new_zeros(len(x), *shape) for shape in model.latent_shapes)
+            pictures.append(recipe.objective.likelihood.location(model(x, eps, classes)[0]).cpu())
+    return torch.cat(pictures)
+
+
+@torch.inference_mode()
+def log_likelihood(
+    trained: tuple[Networks, VAERecipe],
+    data: ImageSet,
+    draws: int,
+    seed: int = 0,
+    at_once: int = 5_000,
+) -> tuple[Tensor, Tensor]:
+    """Bound the log-probability of each image from below, by importance weighting.
+
+    Parameters
+    ----------
+    trained : tuple
+        What `load` returns.
+    data : ImageSet
+        Images; if the recipe binarises, each is binarised once, in a way that follows from its place in the set.
+    draws : int
+        K: latent draws for each image. The bound rises with K, and reaches log p(x) in the limit.
+    seed : int
+        Which draws.
+    at_once : int
+        Latent draws computed at a time, over all images of a batch.
+
+    Returns
+    -------
+    bounds : Tensor
+        float64 ``(N,)``, in nats: log of the mean of K importance weights.
+    elbos : Tensor
+        float64 ``(N,)``: mean of their logarithms, which estimates the evidence lower bound.
+    """
+    (model,), recipe = trained
+    _check_has_prior(recipe)
+    device, bounds, elbos = next(model.parameters()).device, [], []
+    each = min(draws, at_once)  # draws of an image at a time
+    batch = max(1, at_once // each)
+    for first in range(0, len(data), batch):
+        x = to_float(data.images[first : first + batch])
+        if recipe.augmentation is not None:
+            u = [torch.rand(x.shape[1:], generator=rng.generator(seed, first + i, "binarise")) for i in range(len(x))]
+            x = recipe.augmentation(x, torch.stack(u))
+        cond = data.labels[first : first + batch].to(device) if is_conditional(recipe) else None
+        x, weights = x.to(device), []
+        for start in range(0, draws, each):
+            rows = min(each, draws - start)
+            eps = tuple(
+                rng.normal((len(x) * rows, *shape), seed, first, f"draw {start} level {level}").to(device)
+                for level, shape in enumerate(model.latent_shapes)
+            )
+            weights.append(log_weights(model, recipe.objective.likelihood, x, cond, eps, rows).double().cpu())
+        stacked = torch.cat(weights, 1)  # (B, K)
+        bounds.append(stacked.logsumexp(1) - math.log(draws))
+        elbos.append(stacked.mean(1))
+    return torch.cat(bounds), torch.cat(elbos)
+
+
+def latent_noise(shapes: tuple[tuple[int, ...], ...], count: int, seed: int, first: int = 0) -> tuple[Tensor, ...]:
+    """Draw standard normal latent noise for each level, ``(count, *shape)``; image ``i``'s does not depend on its batch."""
+    sizes = [math.prod(shape) for shape in shapes]
+    rows = rng.normal_per_image(count, (sum(sizes),), seed, first).split(sizes, dim=1)
+    return tuple(row.unflatten(1, shape) for row, shape in zip(rows, shapes, strict=True))
+
+
+def is_conditional(recipe: VAERecipe) -> bool:
+    """Whether the recipe's network is told each image's class."""
+    network = recipe.network.autoencoder if isinstance(recipe.network, VQ) else recipe.network
+    return getattr(network, "classes", 0) > 0
+
+
+def _check_has_prior(recipe: VAERecipe) -> None:
+    if not isinstance(recipe.objective, (ELBO, IWAE)):
+        raise InputError("this model compresses pictures and draws none: its codes have no prior yet")
