@@ -52,7 +52,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def squared_radii(centres: Tensor, neighbours: int, chunk: int) -> Tensor:
-    """Return each row's squared distance to its k-th nearest other row, ``(N, D) -> (N,)``, ``chunk`` rows at a time."""
+    """Return the squared distance of each row to its k-th nearest other row, ``(N, D) -> (N,)``, in chunks of rows."""
     # The nearest of all is the row itself, hence the neighbour after the k-th.
     pieces = [squared_distances(rows, centres).kthvalue(neighbours + 1).values for rows in centres.split(chunk)]
     return torch.cat(pieces)

@@ -8,8 +8,8 @@ own ball.
 
 If both sets come from one continuous distribution, density is 1 in expectation, and coverage of N reals by M samples is
 1 - (N-1)...(N-k) / (M+N-1)...(M+N-k), whatever the distribution and its dimension (the paper's lemma 2): 0.97 for k = 5
-and large M = N. Both depend on the number of images, so sets of equal size are compared, beside real images in the place
-of samples.
+and large M = N. Coverage grows with the number of samples, so sets of equal size are compared, beside real images in the
+place of samples.
 """
 
 from typing import NamedTuple

@@ -10,10 +10,10 @@ The result may be called FID only if the features are those of the Inception net
 the number of samples (fewer samples, larger distance), so only sets of equal size may be compared.
 
 Deviation: the usual code takes the square root of the non-symmetric product C1 C2, and then drops imaginary parts that
-rounding left. Here nothing can become imaginary. With any F for which C1 = F F', the product C1 C2 has the eigenvalues of
-the symmetric matrix F' C2 F, apart from zeros, and the trace of (C1 C2)^½ is the sum of their roots. F comes from one
-eigendecomposition of C1, with the directions left out in which it has no variance. `_trace_of_root` says how that stays
-accurate to rounding although a root makes 1e-8 of 1e-16, for singular covariances and for nearly singular ones.
+rounding left. Here nothing can become imaginary. With any F for which C1 = F F', the product C1 C2 has the eigenvalues
+of the symmetric matrix F' C2 F, apart from zeros, and the trace of (C1 C2)^½ is the sum of their roots. F comes from
+one eigendecomposition of C1, with the directions left out in which it has no variance. `_trace_of_root` says how that
+stays accurate to rounding although a root makes 1e-8 of 1e-16, for singular covariances and for nearly singular ones.
 """
 
 import torch
@@ -89,8 +89,8 @@ def _trace_of_root(cov1: Tensor, cov2: Tensor) -> Tensor:
     # Small entries come first in the product, and LAPACK's reduction of the upper triangle, which starts at the last
     # row, keeps eigenvalues accurate in proportion to them: no small root is lost beside large ones.
     squares = torch.linalg.eigvalsh(factor.T @ cov2 @ factor, UPLO="U")  # (R,)
-    # Each lies between the extreme eigenvalues of C2 times that of C1 (Ostrowski's theorem), so a ratio as small as this
-    # is a zero of C2 with a rounding error of either sign.
+    # Each lies between the extreme eigenvalues of C2, times that of C1 (Ostrowski's theorem), so a ratio as small as
+    # this is a zero of C2 with a rounding error of either sign.
     return squares.where(squares > values * rounding * cov2.norm(), 0).sqrt().sum()
 
 

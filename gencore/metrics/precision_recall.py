@@ -6,9 +6,9 @@ balls, one around each feature, that reach to its k-th nearest neighbour in the 
 that lie in the region of the real images; recall is the share of real images that lie in the region of the samples.
 
 Both grow with the number of images and one outlier among the reals can widen the region, so they are read beside the
-values of real images against real images, from sets of the same size. And samples that stray have wide balls, which cover
-real images without being like them: a high recall beside a low precision says little. `density_coverage` has no balls
-around samples.
+values of real images against real images, from sets of the same size. And samples that stray have wide balls, which
+cover real images without being like them: a high recall beside a low precision says little. `density_coverage` has no
+balls around samples.
 """
 
 from typing import NamedTuple
