@@ -1,13 +1,14 @@
 """Metrics: how near is a set of samples to real images, and on which features was that measured?
 
-`evaluate` reports everything at once. The parts: `frechet_distance`, `kernel_distance`, `precision_recall` on features
-from `DigitFeatures`, `SqueezeNetFeatures` or `InceptionFeatures`; `energy_distance` for points in few dimensions;
-`nearest_neighbours` to look for memorised images.
+`evaluate` reports everything at once. The parts: `frechet_distance`, `kernel_distance`, `precision_recall` and
+`density_coverage` on features from `DigitFeatures`, `SqueezeNetFeatures` or `InceptionFeatures`; `energy_distance` for
+points in few dimensions; `nearest_neighbours` to look for memorised images.
 
 These networks judge. They never guide training or sampling: a model that is optimised against its judge pleases the
 judge.
 """
 
+from gencore.metrics.density_coverage import DensityCoverage, density_coverage
 from gencore.metrics.energy import energy_distance
 from gencore.metrics.features import DigitFeatures, Features, InceptionFeatures, SqueezeNetFeatures
 from gencore.metrics.frechet import frechet_distance, frechet_distance_of, gaussian
@@ -18,6 +19,7 @@ from gencore.metrics.report import ClassShares, Measure, Report, evaluate
 
 __all__ = [
     "ClassShares",
+    "DensityCoverage",
     "DigitFeatures",
     "Features",
     "InceptionFeatures",
@@ -27,6 +29,7 @@ __all__ = [
     "Report",
     "SqueezeNetFeatures",
     "cubic_kernel",
+    "density_coverage",
     "energy_distance",
     "evaluate",
     "frechet_distance",

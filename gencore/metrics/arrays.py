@@ -49,3 +49,10 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     matters here; identical rows may still come out as a tiny number instead of 0.
     """
     return torch.addmm(a.square().sum(1)[:, None] + b.square().sum(1), a, b.T, alpha=-2).clamp_(min=0)
+
+
+def squared_radii(centres: Tensor, neighbours: int, chunk: int) -> Tensor:
+    """Return the squared distance of each row to its k-th nearest other row, ``(N, D) -> (N,)``, in chunks of rows."""
+    # The nearest of all is the row itself, hence the neighbour after the k-th.
+    pieces = [squared_distances(rows, centres).kthvalue(neighbours + 1).values for rows in centres.split(chunk)]
+    return torch.cat(pieces)

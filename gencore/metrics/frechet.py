@@ -10,8 +10,10 @@ The result may be called FID only if the features are those of the Inception net
 the number of samples (fewer samples, larger distance), so only sets of equal size may be compared.
 
 Deviation: the usual code takes the square root of the non-symmetric product C1 C2, and then drops imaginary parts that
-rounding left. Here nothing can become imaginary: with R = C^½ from a symmetric eigendecomposition, the trace of
-(C1 C2)^½ is the sum of the singular values of R1 R2, accurate to rounding even when covariances are singular.
+rounding left. Here nothing can become imaginary. With any F for which C1 = F F', the product C1 C2 has the eigenvalues
+of the symmetric matrix F' C2 F, apart from zeros, and the trace of (C1 C2)^½ is the sum of their roots. F comes from
+one eigendecomposition of C1, with the directions left out in which it has no variance. `_trace_of_root` says how that
+stays accurate to rounding although a root makes 1e-8 of 1e-16, for singular covariances and for nearly singular ones.
 """
 
 import torch
@@ -74,17 +76,22 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -
         raise InputError(f"means and covariances: shapes {shapes} do not fit; expected (D,), (D, D), (D,), (D, D)")
     if not all(part.isfinite().all() for part in (mean1, mean2, cov1, cov2)):
         raise InputError("means and covariances: hold NaN or infinity; check the features")
-    trace_of_root = torch.linalg.svdvals(_root(cov1) @ _root(cov2)).sum()  # tr (C1 C2)^½
-    distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * trace_of_root
+    distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * _trace_of_root(cov1, cov2)
     return max(0.0, distance.item())  # of equal Gaussians rounding can leave about -1e-14
 
 
-def _root(covariance: Tensor) -> Tensor:
-    """Return the symmetric square root of a symmetric matrix without negative eigenvalues."""
-    values, vectors = torch.linalg.eigh(covariance)
-    # Eigenvalues that are zero come out as rounding errors of either sign, and a root would make 1e-8 of 1e-16.
-    rounding = values[-1:].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
-    return (vectors * values.where(values > rounding, 0).sqrt()) @ vectors.T
+def _trace_of_root(cov1: Tensor, cov2: Tensor) -> Tensor:
+    """Return tr (C1 C2)^½ for symmetric matrices without negative eigenvalues."""
+    rounding = len(cov1) * torch.finfo(cov1.dtype).eps  # relative to the largest
+    values, vectors = torch.linalg.eigh(cov1)  # values grow
+    kept = values > values[-1:] * rounding
+    values, factor = values[kept], vectors[:, kept] * values[kept].sqrt()  # (R,), (D, R): C1 = factor factor'
+    # Small entries come first in the product, and LAPACK's reduction of the upper triangle, which starts at the last
+    # row, keeps eigenvalues accurate in proportion to them: no small root is lost beside large ones.
+    squares = torch.linalg.eigvalsh(factor.T @ cov2 @ factor, UPLO="U")  # (R,)
+    # Each lies between the extreme eigenvalues of C2, times that of C1 (Ostrowski's theorem), so a ratio as small as
+    # this is a zero of C2 with a rounding error of either sign.
+    return squares.where(squares > values * rounding * cov2.norm(), 0).sqrt().sum()
 
 
 def frechet_distance_of(features_a: Tensor, features_b: Tensor) -> float:

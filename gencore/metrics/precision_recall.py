@@ -6,7 +6,9 @@ balls, one around each feature, that reach to its k-th nearest neighbour in the 
 that lie in the region of the real images; recall is the share of real images that lie in the region of the samples.
 
 Both grow with the number of images and one outlier among the reals can widen the region, so they are read beside the
-values of real images against real images, from sets of the same size.
+values of real images against real images, from sets of the same size. And samples that stray have wide balls, which
+cover real images without being like them: a high recall beside a low precision says little. `density_coverage` has no
+balls around samples.
 """
 
 from typing import NamedTuple
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gencore.errors import InputError
-from gencore.metrics.arrays import feature_pair, squared_distances
+from gencore.metrics.arrays import feature_pair, squared_distances, squared_radii
 
 
 class PrecisionRecall(NamedTuple):
@@ -54,9 +56,6 @@ def precision_recall(
 
 def _share_covered(points: Tensor, centres: Tensor, neighbours: int, chunk: int) -> float:
     """Return the share of points that lie in at least one centre's ball."""
-    # The nearest of all is the centre itself, hence the neighbour after the k-th.
-    radii = torch.cat(
-        [squared_distances(rows, centres).kthvalue(neighbours + 1).values for rows in centres.split(chunk)]
-    )  # (M,)
+    radii = squared_radii(centres, neighbours, chunk)  # (M,)
     covered = [(squared_distances(rows, centres) <= radii).any(1) for rows in points.split(chunk)]
     return torch.cat(covered).double().mean().item()

@@ -3,23 +3,27 @@
 Protocol
 --------
 Every figure is measured against the held-out split, because a model that repeats its training images should not be
-rewarded. Held-out splits are small, and both the Fréchet distance and precision/recall depend on the number of images;
-so samples are shuffled, cut into disjoint sets as large as the held-out split, and each set is compared with it: mean and
-standard deviation over sets. The *floor* is the same with sets of training images: what real images reach, and what no
-model should be expected to beat. The kernel distance, whose expectation does not depend on the number of images, is
-measured on random subsets half as large as the held-out split (at most 1,000).
+rewarded. Held-out splits are small, and all figures but the kernel distance depend on the number of images; so samples
+are shuffled, cut into disjoint sets as large as the held-out split, and each set is compared with it: mean and standard
+deviation over sets. The *floor* is the same with sets of training images: what real images reach, and what no model
+should be expected to beat. The kernel distance, whose expectation does not depend on the number of images, is measured
+on random subsets half as large as the held-out split (at most 1,000). Of fewer samples than there are held-out images
+there is one set, which is compared with equally many held-out images, picked at random once for all.
 
-Precision, recall and the distances share one held-out split, so their standard deviations do not include that split's own
-chance; two models compared on it share that chance too.
+All figures share one held-out split, so their standard deviations do not include that split's own chance; two models
+compared on it share that chance too.
 
-Where the held-out split is not larger than the feature dimension, a covariance cannot be estimated from it and the Fréchet
+Recall counts real images in balls around samples, which grow as samples stray; so it is read beside coverage, which
+counts samples in balls around real images.
+
+Where sets are not larger than the feature dimension, a covariance cannot be estimated from them and the Fréchet
 distance would measure mostly that; it is left out then, and the kernel distance is the headline.
 """
 
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +32,7 @@ from torch import Tensor
 
 from gencore.data import ImageSet
 from gencore.errors import InputError
+from gencore.metrics.density_coverage import density_coverage
 from gencore.metrics.features import DigitFeatures, Features, InceptionFeatures, check_images
 from gencore.metrics.frechet import frechet_distance, gaussian
 from gencore.metrics.kid import kernel_distance
@@ -118,8 +123,10 @@ class Report:
         Kernel distance (MMD²), lower is better.
     precision, recall : Measure
         Improved precision and recall, higher is better.
+    density, coverage : Measure
+        Density and coverage, higher is better.
     classes : ClassShares or None
-        For digits only.
+        For digits only, on features of the digit classifier.
     note : str
         What was left out, and why; often empty.
     """
@@ -134,6 +141,8 @@ class Report:
     kernel: Measure
     precision: Measure
     recall: Measure
+    density: Measure
+    coverage: Measure
     classes: ClassShares | None
     note: str
 
@@ -146,10 +155,9 @@ class Report:
             f"{self.samples:,} samples against {self.heldout} ({self.heldout_size:,} images), on {self.features}",
             f"{'':24}{'samples':>18}   {'real against real':>18}   sets",
         ]
-        arrows = ((self.frechet, "↓"), (self.kernel, "↓"), (self.precision, "↑"), (self.recall, "↑"))
+        distances, shares = (self.frechet, self.kernel), (self.precision, self.recall, self.density, self.coverage)
+        arrows = [(measure, "↓") for measure in distances if measure] + [(measure, "↑") for measure in shares]
         for measure, arrow in arrows:
-            if measure is None:
-                continue
             value, floor = _plus_minus(measure.value, measure.sd), _plus_minus(measure.floor, measure.floor_sd)
             sets = f"{measure.sets} and {measure.floor_sets} of {measure.set_size:,}"
             lines.append(f"{measure.name + ' ' + arrow:24}{value:>18}   {floor:>18}   {sets}")
@@ -177,10 +185,9 @@ def evaluate(samples: Tensor, train: ImageSet, heldout: ImageSet, features: Feat
     Parameters
     ----------
     samples : Tensor
-        uint8 ``(N, C, H, W)``, of the shape of the real images, N at least that of the held-out split. Headline results
-        use 10,000.
+        uint8 ``(N, C, H, W)``, of the shape of the real images, N at least 8. Headline results use 10,000.
     train, heldout : ImageSet
-        The real images; ``train`` has at least as many as ``heldout``.
+        The real images, at least 8 held out; ``train`` has at least as many as are compared at a time.
     features : Features
         Such as `DigitFeatures` or `SqueezeNetFeatures`.
 
@@ -193,19 +200,21 @@ def evaluate(samples: Tensor, train: ImageSet, heldout: ImageSet, features: Feat
     InputError
         If there are too few images on any side, or their shapes differ.
     """
-    for images, name in ((samples, "samples"), (train.images, train.name), (heldout.images, heldout.name)):
+    size = min(len(samples), len(heldout))
+    sides = ((samples, "samples", 8), (train.images, train.name, size), (heldout.images, heldout.name, 8))
+    for images, name, least in sides:
         check_images(images, name)
         if images.shape[1:] != heldout.images.shape[1:]:
             shapes = f"{tuple(images.shape[1:])}, but {heldout.name} has {tuple(heldout.images.shape[1:])}"
             raise InputError(f"{name}: images are {shapes}; bring them to one size and colour")
-        if len(images) < max(len(heldout), 8):
-            raise InputError(
-                f"{name}: {len(images)} images are too few; at least {max(len(heldout), 8)} are needed, "
-                "as many as there are held-out images"
-            )
+        if len(images) < least:
+            raise InputError(f"{name}: {len(images)} images are too few; at least {least} are needed")
+    notes = []
     real = features(heldout.images)  # (M, D)
+    if size < len(heldout):
+        real = _shuffled(real)[:size]
+        notes.append(f"Only {size:,} of the {len(heldout):,} held-out images were compared, as many as there are samples.")
     generated, trained = (_shuffled(features(images)) for images in (samples, train.images))  # (N, D)
-    size = len(heldout)
     groups, floor_groups = (rows[: len(rows) // size * size].split(size) for rows in (generated, trained))
 
     def over_sets(name: str, measure: Callable[[Tensor], float]) -> Measure:
@@ -213,27 +222,31 @@ def evaluate(samples: Tensor, train: ImageSet, heldout: ImageSet, features: Feat
         values, floors = ([measure(group) for group in sets] for sets in (groups, floor_groups))
         return _measure(name, features.name, size, values, floors)
 
-    frechet, note = None, ""
+    def both_over_sets(names: tuple[str, str], measure: Callable[[Tensor, Tensor], tuple]) -> list[Measure]:
+        """Do the same with a measure that finds two figures at once."""
+        values, floors = ([measure(group, real) for group in sets] for sets in (groups, floor_groups))
+        by_figure = zip(names, zip(*values), zip(*floors), strict=True)
+        return [_measure(name, features.name, size, ours, theirs) for name, ours, theirs in by_figure]
+
+    frechet = None
     if size > features.dimension:
         target = gaussian(real)
         name = "FID" if isinstance(features, InceptionFeatures) else "Fréchet distance"
         frechet = over_sets(name, lambda group: frechet_distance(*gaussian(group), *target))
     else:
-        note = (
-            f"No Fréchet distance: {size} held-out images are too few to estimate a covariance of {features.dimension} "
+        what = "held-out images" if size == len(heldout) else "images a set"
+        notes.append(
+            f"No Fréchet distance: {size:,} {what} are too few to estimate a covariance of {features.dimension} "
             "features. The kernel distance is the headline."
         )
-    # One pass gives both numbers of a set.
-    pairs, floor_pairs = ([precision_recall(group, real) for group in sets] for sets in (groups, floor_groups))
-    precision, recall = (
-        _measure(name, features.name, size, [pair[i] for pair in pairs], [pair[i] for pair in floor_pairs])
-        for i, name in enumerate(("Precision", "Recall"))
-    )
-    classes = _class_shares(features, generated, real) if isinstance(features, DigitFeatures) else None
+    precision, recall = both_over_sets(("Precision", "Recall"), precision_recall)
+    density, coverage = both_over_sets(("Density", "Coverage"), density_coverage)
+    # Clothes have ten classes too, which a classifier of digits knows nothing about.
+    digits = isinstance(features, DigitFeatures) and heldout.classes == features.classes
     return Report(
         train=train.name,
         heldout=heldout.name,
-        heldout_size=size,
+        heldout_size=len(heldout),
         features=features.name,
         provenance=features.provenance,
         samples=len(samples),
@@ -241,8 +254,10 @@ def evaluate(samples: Tensor, train: ImageSet, heldout: ImageSet, features: Feat
         kernel=_kernel(features, generated, trained, real),
         precision=precision,
         recall=recall,
-        classes=classes,
-        note=note,
+        density=density,
+        coverage=coverage,
+        classes=_class_shares(features, generated, real) if digits else None,
+        note=" ".join(notes),
     )
 
 
@@ -251,7 +266,7 @@ def _shuffled(rows: Tensor) -> Tensor:
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(SEED))]
 
 
-def _measure(name: str, features: str, size: int, values: list[float], floors: list[float]) -> Measure:
+def _measure(name: str, features: str, size: int, values: Sequence[float], floors: Sequence[float]) -> Measure:
     return Measure(
         name=name,
         features=features,

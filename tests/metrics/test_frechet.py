@@ -73,13 +73,25 @@ def test_does_not_change_under_rotation_and_shift():
     assert moved == pytest.approx(frechet_distance_of(a, b), rel=1e-10)
 
 
-def test_is_exact_for_singular_covariances():
-    # With fewer points than dimensions, tr (C1 C2)^½ is the nuclear norm of the small matrix A B'.
-    a, b = relu_features(30, 100, 1), relu_features(40, 100, 3)
+@pytest.mark.parametrize("count_a, count_b", [(30, 40), (30, 400), (400, 30), (300, 400)])
+@pytest.mark.parametrize("decades", [0, 4, 6])
+def test_is_accurate_for_singular_and_nearly_singular_covariances(count_a, count_b, decades):
+    # tr (C1 C2)^½ is the nuclear norm of A B', which squares nothing. Scales of features that span six decades give
+    # C1 C2 eigenvalues that span 24, most of them below the rounding error of the largest.
+    scales = torch.logspace(0, -decades, 100, dtype=torch.float64)
+    rotation = torch.linalg.qr(relu_features(100, 100, 5)).Q
+    a, b = ((relu_features(count, 100, seed) * scales) @ rotation for count, seed in ((count_a, 1), (count_b, 3)))
     (mean_a, cov_a), (mean_b, cov_b) = gaussian(a), gaussian(b)
-    cross = (a - mean_a) @ (b - mean_b).T / math.sqrt(29 * 39)
+    cross = (a - mean_a) @ (b - mean_b).T / math.sqrt((count_a - 1) * (count_b - 1))
     expected = (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * torch.linalg.svdvals(cross).sum()
-    assert frechet_distance_of(a, b) == pytest.approx(expected.item(), rel=1e-10)
+    for distance in (frechet_distance_of(a, b), frechet_distance_of(b, a)):
+        assert distance == pytest.approx(expected.item(), abs=1e-11 * (cov_a.trace() + cov_b.trace()).item())
+
+
+def test_a_gaussian_without_variance():
+    point, nothing, eye = torch.zeros(3), torch.zeros(3, 3), torch.eye(3)
+    assert frechet_distance(point, nothing, point, eye) == frechet_distance(point, eye, point, nothing) == 3
+    assert frechet_distance(point, nothing, point + 2, nothing) == 12
 
 
 def test_computes_in_float64_whatever_it_is_given():

@@ -1,5 +1,6 @@
 """The report: real images sit at the floor, and each fault of a model shows where it should."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,7 +8,14 @@ import torch
 
 from gencore.data import Digits, ImageSet
 from gencore.errors import InputError
-from gencore.metrics import DigitFeatures, InceptionFeatures, evaluate
+from gencore.metrics import (
+    DigitFeatures,
+    InceptionFeatures,
+    density_coverage,
+    evaluate,
+    frechet_distance_of,
+    precision_recall,
+)
 from gencore.metrics.kid import kernel_distance
 
 
@@ -29,13 +37,18 @@ def perfect(world, features):
     return evaluate(unseen.images, train, heldout, features)
 
 
+def figures(report):
+    distances = (report.frechet, report.kernel)
+    return (*distances, report.precision, report.recall, report.density, report.coverage)
+
+
 def noisy(images, sd):
     draw = torch.Generator().manual_seed(0)
     return (images + sd * torch.randn(images.shape, generator=draw)).round().clamp(0, 255).to(torch.uint8)
 
 
 def test_real_images_sit_at_the_floor(perfect):
-    for measure in (perfect.frechet, perfect.kernel, perfect.precision, perfect.recall):
+    for measure in figures(perfect):
         assert abs(measure.value - measure.floor) < 2 * (measure.sd + measure.floor_sd), measure
         assert measure.floor_sd > 0
     assert all(share > 0.06 for share in perfect.classes.shares.values())
@@ -43,11 +56,12 @@ def test_real_images_sit_at_the_floor(perfect):
 
 
 def test_every_figure_states_features_counts_and_floor(perfect):
-    for measure in (perfect.frechet, perfect.precision, perfect.recall):
+    for measure in set(figures(perfect)) - {perfect.kernel}:
         assert measure.features == "digit-classifier features"
         assert (measure.samples, measure.set_size, measure.sets, measure.floor_sets) == (2400, 300, 8, 4)
-    named = (perfect.frechet, perfect.kernel, perfect.precision, perfect.recall)
-    assert [measure.name for measure in named] == ["Fréchet distance", "Kernel distance", "Precision", "Recall"]
+    names = ["Fréchet distance", "Kernel distance", "Precision", "Recall", "Density", "Coverage"]
+    assert [measure.name for measure in figures(perfect)] == names
+    assert all(f"\n{name} " in str(perfect) for name in names)
     assert (perfect.kernel.samples, perfect.kernel.set_size) == (2400, 150)
     text = str(perfect)
     for part in ("2,400 samples", "digits/heldout (300 images)", "digit-classifier features", "real against real"):
@@ -62,7 +76,7 @@ def test_noise_is_far_above_the_floor(world, features, perfect):
     report = evaluate(torch.randint_like(unseen.images[:300], 256), train, heldout, features)
     assert report.frechet.value > 50 * report.frechet.floor
     assert report.kernel.value > 50 * perfect.kernel.sd
-    assert report.precision.value < 0.05 and report.recall.value < 0.05
+    assert all(measure.value < 0.05 for measure in figures(report)[2:])
     assert report.frechet.sd is None and report.frechet.sets == 1  # one set has no spread
 
 
@@ -70,6 +84,7 @@ def test_precision_falls_on_noisy_images(world, features, perfect):
     train, heldout, unseen = world
     report = evaluate(noisy(unseen.images[:900], 80), train, heldout, features)
     assert report.precision.value < perfect.precision.value - 0.2
+    assert report.density.value < perfect.density.value - 0.3
     assert report.frechet.value > 5 * perfect.frechet.value
     assert report.classes.confidence < perfect.classes.confidence - 0.02
 
@@ -81,6 +96,7 @@ def test_a_dropped_class_shows(world, features, perfect):
     assert report.classes.smallest == "3" and report.classes.smallest_share < 0.01
     assert sum(report.classes.shares.values()) == pytest.approx(1)
     assert report.recall.value < perfect.recall.value - 0.03
+    assert report.coverage.value < perfect.coverage.value - 0.05
     assert report.precision.value > perfect.precision.value - 0.03
     assert report.frechet.value > 2 * perfect.frechet.value
 
@@ -102,6 +118,40 @@ class Pixels:
 
     def __call__(self, images):
         return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, self.side).flatten(1)
+
+
+def test_each_figure_is_that_of_its_own_measure(world):
+    train, heldout, unseen = world
+    report = evaluate(unseen.images[:300], train, heldout, Pixels(4))
+    ours, real = Pixels(4)(unseen.images[:300]), Pixels(4)(heldout.images)
+    direct = (frechet_distance_of(ours, real), *precision_recall(ours, real), *density_coverage(ours, real))
+    assert [measure.value for measure in figures(report) if measure != report.kernel] == pytest.approx(direct)
+
+
+def test_fewer_samples_are_compared_with_equally_many_held_out_images(world):
+    train, heldout, unseen = world
+    report = evaluate(unseen.images[:120], train, heldout, Pixels(4))
+    assert (report.samples, report.heldout_size) == (120, 300)
+    for measure in set(figures(report)) - {report.kernel}:
+        assert (measure.samples, measure.set_size, measure.sets, measure.floor_sets) == (120, 120, 1, 10)
+        assert abs(measure.value - measure.floor) < 4 * measure.floor_sd, measure  # at the floor of that size
+    assert report.kernel.set_size == 60
+    assert report.note == "Only 120 of the 300 held-out images were compared, as many as there are samples."
+    assert report.note in str(report) and "120 samples against digits/heldout (300 images)" in str(report)
+    picked = heldout.images[torch.randperm(300, generator=torch.Generator().manual_seed(0))[:120]]
+    direct = density_coverage(Pixels(4)(unseen.images[:120]), Pixels(4)(picked))
+    assert (report.density.value, report.coverage.value) == direct
+    few = evaluate(unseen.images[:8], train, heldout, Pixels(4))
+    assert few.frechet is None and "8 images a set are too few" in few.note
+
+
+def test_class_shares_are_said_of_digits_only(world, features):
+    train, heldout, unseen = world
+    clothes = dataclasses.replace(heldout, name="fashion-mnist/heldout", classes=tuple("abcdefghij"))
+    report = evaluate(unseen.images[:300], train, clothes, features)
+    assert report.classes is None and report.to_dict()["classes"] is None
+    assert "Class shares" not in str(report) and "confidence" not in str(report)
+    assert "Class shares" in str(evaluate(unseen.images[:300], train, heldout, features))
 
 
 def test_no_frechet_distance_when_the_held_out_split_is_too_small(world):
@@ -137,11 +187,11 @@ def test_only_inception_may_be_called_fid(world, monkeypatch):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda s, t, h: (s[:299], t, h), "samples: 299 images are too few; at least 300"),
+        (lambda s, t, h: (s[:7], t, h), "samples: 7 images are too few; at least 8"),
         (lambda s, t, h: (s[:0], t, h), "samples: no images"),
         (lambda s, t, h: (s.float(), t, h), "samples: expected uint8"),
         (lambda s, t, h: (s[..., :14], t, h), r"samples: images are \(1, 28, 14\), but digits/heldout has \(1, 28, 28\)"),
-        (lambda s, t, h: (s, t.subset(torch.arange(10)), h), "digits/train: 10 images are too few"),
+        (lambda s, t, h: (s, t.subset(torch.arange(10)), h), "digits/train: 10 images are too few; at least 300"),
         (lambda s, t, h: (s, t, h.subset(torch.arange(5))), "digits/heldout: 5 images are too few; at least 8"),
         (lambda s, t, h: (s, t, ImageSet("x", h.images[:0], h.labels[:0], h.classes)), "x: no images"),
     ],
