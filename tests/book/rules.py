@@ -10,10 +10,13 @@ from urllib.parse import unquote
 
 import nbformat
 
+from tests.book.numbers import Number, literals, printed, result, written
 from tools.notebooks import read_notebook
 from tools.setup_cell import CELL_ID, CELL_TAGS, book_address, setup_cell
 
 MAX_BYTES = 1_500_000
+MAX_WIDTH = 100  # characters of code that fit the site's column, by the font size in book/web/static/book.css
+WORDS_A_MINUTE, SECONDS_A_LINE, SECONDS_A_FORMULA = 150, 5, 30  # of prose, of unfolded code, of displayed mathematics
 LEVELS = ("warm-up", "core", "challenge", "open")
 FENCE_LANGUAGES = {"python", "bash", "console", "text", "json", "yaml", "toml", "diff", "powershell"}
 FIGURE_TYPES = ("image/png", "image/jpeg")
@@ -156,6 +159,36 @@ def cost_line(chapter: Chapter) -> list[str]:
     if abs(minutes - needed) > 10:
         return [f"the cost line gives {minutes} minutes to the exercises, which add up to {needed}"]
     return []
+
+
+def reading_minutes(chapter: Chapter) -> float:
+    """Return how long a first reading takes, by the rule that the teaching page tells; solutions are not read."""
+    text = "\n".join(text for _, text in chapter.prose)
+    formulas = re.findall(r"(?s)\$\$.*?\$\$", text)
+    words = len(re.sub(r"(?s)\$\$.*?\$\$", " ", re.sub(r"\$[^$\n]+\$", "x", text)).split())
+    shown = [cell.source for cell in chapter.code if not {"hide-input", "hide-cell"} & set(tags(cell))]
+    lines = sum(bool(line.strip()) for source in shown for line in source.splitlines())
+    return words / WORDS_A_MINUTE + (lines * SECONDS_A_LINE + len(formulas) * SECONDS_A_FORMULA) / 60
+
+
+def reading_time(chapter: Chapter) -> list[str]:
+    stated = re.search(r"(?m)^\*\*Cost\.\*\* (\d+) minutes to read", "\n".join(text for _, text in chapter.prose))
+    minutes = reading_minutes(chapter)
+    if not stated:
+        return ["the cost line does not begin with the minutes to read, '**Cost.** 60 minutes to read'"]
+    if abs(int(stated[1]) - minutes) > 5:
+        return [f"the cost line gives {stated[1]} minutes to reading, which takes {minutes:.0f}"]
+    return []
+
+
+def code_width(chapter: Chapter) -> list[str]:
+    return [
+        f"cell {cell.id}: line {number} has {len(line)} characters; {MAX_WIDTH} fit the site's column"
+        for cell in chapter.code
+        if cell.id != CELL_ID
+        for number, line in enumerate(cell.source.splitlines(), start=1)
+        if len(line) > MAX_WIDTH
+    ]
 
 
 def executed_in_order(chapter: Chapter) -> list[str]:
@@ -359,6 +392,37 @@ def links(chapter: Chapter) -> list[str]:
     return found
 
 
+def numbers(chapter: Chapter) -> list[str]:
+    """A number in the prose stands in what its section prints or sets, or the cell's metadata say where it comes from.
+
+    A section runs from one ``##`` to the next; whole numbers may also stand anywhere in the chapter's code. Metadata:
+    ``"numbers": {"-1.386": "-math.log(4)", "0.86": "cell scores"}``, an expression or the cell that prints or sets the
+    number, and ``"facts": {"86.35": "Burda et al. 2016, table 1"}``, a source outside the chapter.
+    """
+    by_id = {cell.id: cell for cell in chapter.code}
+    whole = {number for number in literals([cell.source for cell in chapter.code]) if number.value % 1 == 0}
+    found = []
+    for section in _sections(chapter):
+        local = _known(section) | whole
+        for cell in section:
+            declared, facts = cell.metadata.get("numbers", {}), cell.metadata.get("facts", {})
+            stated = written(_prose_of(cell))
+            for number in {**declared, **facts}:
+                if number not in stated:
+                    found.append(f"cell {cell.id}: declares {number}, which its text does not state")
+                elif number in facts and len(facts[number].split()) < 2:
+                    found.append(f"cell {cell.id}: {number} is declared a fact without its source")
+            for number in (number for number in stated if number not in facts):
+                known, where = local, "stands in no output of its section and is not declared"
+                if origin := declared.get(number):
+                    name = origin.removeprefix("cell ")
+                    where = f"is not what {origin} gives"
+                    known = (_known([by_id[name]]) if name in by_id else set()) if name != origin else {result(origin)}
+                if not any(Number.read(number).rounds(exact) for exact in known):
+                    found.append(f"cell {cell.id}: {number} {where}")
+    return found
+
+
 RULES = (
     valid_format,
     recorded_by_the_tool,
@@ -366,6 +430,8 @@ RULES = (
     title,
     setup,
     cost_line,
+    reading_time,
+    code_width,
     executed_in_order,
     clean_outputs,
     comparable_outputs,
@@ -379,6 +445,7 @@ RULES = (
     no_pictures_in_text,
     no_machine_paths,
     links,
+    numbers,
 )
 
 
@@ -389,6 +456,30 @@ def _anchors(page: Chapter | Path) -> set[str]:
         return {anchor for _, text in page.prose for anchor in ANCHOR.findall(text)}
     text = page.read_text("utf-8")
     return set(ANCHOR.findall(text)) | set(re.findall(r"(?m)^\(([\w:.-]+)\)=\s*$", text))
+
+
+def _sections(chapter: Chapter) -> list[list]:
+    """Return the cells of each section, from one heading of the second level to the next."""
+    sections: list[list] = [[]]
+    for cell in chapter.notebook.cells:
+        if cell.cell_type == "markdown" and re.search(r"(?m)^## ", _without_code(cell.source)):
+            sections.append([])
+        sections[-1].append(cell)
+    return sections
+
+
+def _known(cells: list) -> set[Number]:
+    """Return the numbers that some cells print or set; library source that they show is neither."""
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    shown = [_text(output) for cell in code if "source" not in tags(cell) for output in cell.get("outputs", [])]
+    return printed(shown) | literals([cell.source for cell in code])
+
+
+def _prose_of(cell) -> str:
+    """Return what a cell tells in words: its Markdown, or its figure's alt text. The cost line has its own rule."""
+    if cell.cell_type == "markdown":
+        return re.sub(r"(?m)^\*\*Cost\.\*\*.*$", "", _without_code(cell.source))
+    return cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
 
 
 def _does_something(source: str) -> bool:

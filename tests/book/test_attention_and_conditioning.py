@@ -9,12 +9,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gencore.networks.embeddings import sinusoidal
 from tests.book.chapter_code import load
+from tests.book.equations import equation
 
 CHAPTER = "foundations/attention-and-conditioning"
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
 
+@equation(
+    "AT.1",
+    r"""
+    \ell_j = \frac{\mathbf q \cdot \mathbf k_j}{\sqrt d}, \qquad a_j = \frac{e^{\ell_j}}{\sum_{m=1}^n e^{\ell_m}},
+    \qquad \mathbf o = \sum_{j=1}^n a_j\, \mathbf v_j
+    """,
+)
 def test_attention_of_one_query_by_the_sums():
     """(AT.1), written out with loops."""
     (attention,) = load(CHAPTER, "attention")
@@ -26,6 +34,13 @@ def test_attention_of_one_query_by_the_sums():
     torch.testing.assert_close(answer[0], sum(a * row for a, row in zip(expected, v)))
 
 
+@equation(
+    "AT.2",
+    r"""
+    \max_{a}\; \sum_j a_j \ell_j + \tau H(a) \quad\text{is reached at}\quad a_j = \frac{e^{\ell_j/\tau}}{\sum_m
+    e^{\ell_m/\tau}}
+    """,
+)
 def test_softmax_maximises_score_and_entropy():
     """(AT.2): stationary on the simplex, and no random weights do better."""
     soft_weights, tempered = load(CHAPTER, "soft_weights", "tempered")
@@ -37,6 +52,7 @@ def test_softmax_maximises_score_and_entropy():
     assert tempered(rivals, scores, temperature).max() < tempered(best, scores, temperature)
 
 
+@equation("AT.3", r"\mathrm{Var}(\mathbf q \cdot \mathbf k) = \sum_{i=1}^d \mathrm{Var}(q_i k_i) = d")
 @pytest.mark.parametrize("d", [4, 100])
 def test_variance_of_a_dot_product(d):
     """(AT.3), for entries that are not normal."""
@@ -44,6 +60,13 @@ def test_variance_of_a_dot_product(d):
     assert (q * k).sum(1).var().item() == pytest.approx(d, rel=0.02)
 
 
+@equation(
+    "AT.4",
+    r"""
+    \frac{\partial a_i}{\partial \ell_j} = \frac{\delta_{ij}\, e^{\ell_i}}{Z} - \frac{e^{\ell_i} e^{\ell_j}}{Z^2}
+    = a_i\,(\delta_{ij} - a_j)
+    """,
+)
 def test_jacobian_of_the_softmax():
     """(AT.4), against autograd."""
     (softmax_jacobian,) = load(CHAPTER, "softmax_jacobian")
@@ -52,6 +75,13 @@ def test_jacobian_of_the_softmax():
     torch.testing.assert_close(softmax_jacobian(scores), expected)
 
 
+@equation(
+    "AT.5",
+    r"""
+    \mathrm{Attention}(\mathbf Q, \mathbf K, \mathbf V) = \mathrm{softmax}\Big(\frac{\mathbf Q \mathbf
+    K^\top}{\sqrt d}\Big)\, \mathbf V
+    """,
+)
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_equals_pytorchs(masked):
     """(AT.5)."""
@@ -62,6 +92,14 @@ def test_attention_equals_pytorchs(masked):
     torch.testing.assert_close(attention(q, k, v, seen)[0], expected)
 
 
+@equation(
+    "AT.6",
+    r"""
+    \begin{aligned} \mathrm{MultiHead}(\mathbf X, \mathbf Y) &= \big[\mathrm{head}_1, \dots,
+    \mathrm{head}_h\big]\, W_O, \\ \mathrm{head}_i &= \mathrm{Attention}\big(\mathbf X W_Q^i, \mathbf Y W_K^i,
+    \mathbf Y W_V^i\big). \end{aligned}
+    """,
+)
 def test_heads_equal_pytorchs_layer():
     """(AT.6)."""
     (multi_head,) = load(CHAPTER, "multi_head")
@@ -70,6 +108,13 @@ def test_heads_equal_pytorchs_layer():
     torch.testing.assert_close(multi_head(x, y, *matrices, layer.out_proj.weight.T, heads=3), layer(x, y, y)[0])
 
 
+@equation(
+    "AT.7",
+    r"""
+    \mathrm{SelfAttention}(\Pi\mathbf X) = \Pi\,\mathbf A\,\Pi^\top\,\Pi\,\mathbf V =
+    \Pi\;\mathrm{SelfAttention}(\mathbf X)
+    """,
+)
 def test_permutation_equivariance_of_the_chapters_attention():
     """(AT.7)."""
     (multi_head,) = load(CHAPTER, "multi_head")
@@ -79,6 +124,20 @@ def test_permutation_equivariance_of_the_chapters_attention():
     torch.testing.assert_close(shuffled, permutation @ multi_head(x, x, *matrices, heads=3))
 
 
+@equation(
+    "AT.8",
+    r"""
+    \begin{aligned} \mathbf p_t &= \big(\sin\omega_0 t, \dots, \sin\omega_{D/2-1} t,\; \cos\omega_0 t, \dots,
+    \cos\omega_{D/2-1} t\big), \\ \omega_i &= 10000^{-2i/D}. \end{aligned}
+    """,
+)
+@equation(
+    "AT.9",
+    r"""
+    \mathbf p_{t+k} = \mathbf R_k\, \mathbf p_t, \qquad \mathbf R_k = \begin{pmatrix}\mathbf C_k & \mathbf S_k\\
+    -\mathbf S_k & \mathbf C_k\end{pmatrix}
+    """,
+)
 def test_positions_and_their_step():
     """(AT.8) against complex exponentials, (AT.9) by matrices."""
     clocks, step_matrix = load(CHAPTER, "clocks", "step_matrix")
@@ -91,6 +150,7 @@ def test_positions_and_their_step():
     torch.testing.assert_close(step_matrix(5, 16).T, step_matrix(-5, 16))
 
 
+@equation("AT.10", r"\text{multiplications} = 4\,nD^2 + 2\,n^2D")
 @pytest.mark.parametrize("n, width, heads", [(5, 8, 2), (50, 16, 4)])
 def test_multiplications_of_self_attention(n, width, heads):
     """(AT.10), as PyTorch counts them."""
@@ -101,6 +161,7 @@ def test_multiplications_of_self_attention(n, width, heads):
     assert counter.get_total_flops() == 2 * multiplications(n, width)
 
 
+@equation("AT.11", r"\mathbf h \;\leftarrow\; \big(1 + \gamma(y)\big) \odot \mathbf h + \beta(y)")
 def test_scale_and_shift():
     """(AT.11): the condition enters as 1 + gamma and beta, unit by unit."""
     (Conditioned,) = load(CHAPTER, "Conditioned")
@@ -120,6 +181,13 @@ def test_addition_only_moves():
     torch.testing.assert_close(moved, a - b)
 
 
+@equation(
+    "AT.12",
+    r"""
+    \mathbb E\big[\|f(y) - x\|^2 \,\big|\, y\big] = \|f(y) - \bar x\|^2 + \mathbb E\big[\|x - \bar x\|^2 \,\big|\,
+    y\big]
+    """,
+)
 def test_the_mean_picture_has_the_least_squared_error():
     """(AT.12): the error of any other picture is larger by its squared distance to the mean."""
     mean_picture, scene_of = load(CHAPTER, "mean_picture", "scene_of")

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from tests.book.chapter_code import load
+from tests.book.equations import equation
 
 CHAPTER = "foundations/convolutions"
 
@@ -17,6 +18,13 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+@equation(
+    "CV.1",
+    r"""
+    y_{o,i,j} = b_o + \sum_{c=0}^{C-1} \sum_{u=0}^{k-1} \sum_{v=0}^{k-1} w_{o,c,u,v}\; x_{c,\;si+u-a,\;sj+v-a}
+    """,
+)
+@equation("CV.2", r"n' = \Big\lfloor \frac{n + 2a - k}{s} \Big\rfloor + 1")
 @pytest.mark.parametrize("kernel, stride, padding", [(1, 1, 0), (2, 1, 0), (3, 1, 1), (3, 2, 1), (4, 2, 1), (5, 3, 2)])
 def test_convolution_and_its_size(kernel, stride, padding):
     """(CV.1) and (CV.2)."""
@@ -27,6 +35,7 @@ def test_convolution_and_its_size(kernel, stride, padding):
     assert expected.shape[1:] == (output_size(9, kernel, stride, padding), output_size(10, kernel, stride, padding))
 
 
+@equation("CV.3", r"P_\text{conv} = C' \,(C k^2 + 1), \qquad P_\text{dense} = C' n^2 \,(C n^2 + 1)")
 @pytest.mark.parametrize("channels, out_channels, kernel, size", [(1, 16, 3, 4), (3, 2, 5, 5)])
 def test_numbers_of_parameters(channels, out_channels, kernel, size):
     """(CV.3)."""
@@ -37,6 +46,7 @@ def test_numbers_of_parameters(channels, out_channels, kernel, size):
     assert dense_parameters(channels, out_channels, size) == sum(p.numel() for p in dense.parameters())
 
 
+@equation("CV.4", r"y = A x, \qquad A_{(i,j),\,(p,q)} = w_{\,p - si + a,\; q - sj + a}")
 @pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 0), (3, 1, 1), (3, 2, 1), (4, 2, 1), (2, 3, 0)])
 def test_matrix_of_a_convolution(kernel, stride, padding):
     """(CV.4), column by column: what the convolution makes of an image with one bright pixel."""
@@ -47,6 +57,7 @@ def test_matrix_of_a_convolution(kernel, stride, padding):
     torch.testing.assert_close(conv_matrix(w, 6, stride, padding), columns.T)
 
 
+@equation("CV.5", r"x' = A^\top g, \qquad x'_{p,q} = \sum_{i,j} w_{\,p - si + a,\; q - sj + a}\; g_{i,j}")
 @pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 0), (3, 1, 1), (3, 2, 1), (4, 2, 1)])
 def test_painting_is_the_gradient_of_a_convolution(kernel, stride, padding):
     """(CV.5)."""
@@ -58,6 +69,7 @@ def test_painting_is_the_gradient_of_a_convolution(kernel, stride, padding):
     torch.testing.assert_close(paint(g[0, 0], w, 8, stride, padding), gradient[0, 0])
 
 
+@equation("CV.6", r"f(T_d\, x) = T_{d/s}\, f(x)")
 def test_error_of_equivariance():
     """(CV.6): none for a circular convolution, and the exact difference for a layer that marks a place."""
     (equivariance_error,) = load(CHAPTER, "equivariance_error")
@@ -74,6 +86,7 @@ def test_error_of_equivariance():
     torch.testing.assert_close(dropped, min(options, key=lambda option: option.mean()))
 
 
+@equation("CV.7", r"\Sigma_r = \sum_{m \ge 0} w_{\,r + sm}, \qquad r = 0, \ldots, s-1")
 @pytest.mark.parametrize("kernel, stride", [(3, 2), (4, 2), (5, 3), (2, 3)])
 def test_phase_sums(kernel, stride):
     """(CV.7): the values that a painted constant takes, in their order."""
@@ -84,6 +97,7 @@ def test_phase_sums(kernel, stride):
     torch.testing.assert_close(phase_sums(w, stride), painted[first : first + stride, first : first + stride])
 
 
+@equation("CV.8", r"h' = \gamma\,\frac{h - \mu}{\sqrt{v + \epsilon}} + \beta")
 def test_normalisations():
     """(CV.8)."""
     normalise, group_normalise = load(CHAPTER, "normalise", "group_normalise")
@@ -95,6 +109,12 @@ def test_normalisations():
     torch.testing.assert_close(group_normalise(h, 3), functional.group_norm(h, 3))
 
 
+@equation(
+    "CV.9",
+    r"""
+    \bar\mu \leftarrow (1-\rho)\,\bar\mu + \rho\,\mu, \qquad \bar v \leftarrow (1-\rho)\,\bar v + \rho\,v
+    """,
+)
 def test_running_averages():
     """(CV.9), for means and, with the unbiased estimate, for variances."""
     (running_average,) = load(CHAPTER, "running_average")
@@ -106,6 +126,7 @@ def test_running_averages():
     torch.testing.assert_close(layer.running_var, running_average(variances, start=1.0, rho=0.3))
 
 
+@equation("CV.10", r"h_{l+1} = h_l + f_l(h_l), \qquad \frac{\partial h_{l+1}}{\partial h_l} = I + J_l")
 def test_a_residual_layer_adds_the_identity_to_the_jacobian():
     """(CV.10)."""
     (tower,) = load(CHAPTER, "Tower")
@@ -122,6 +143,13 @@ def test_a_residual_layer_adds_the_identity_to_the_jacobian():
     torch.testing.assert_close(with_sum, without + torch.eye(18, dtype=torch.float64))
 
 
+@equation(
+    "CV.11",
+    r"""
+    \frac{\mathbb E\,\lVert \partial \mathcal L/\partial h_0\rVert^2}{\lVert g\rVert^2} = \kappa^L
+    \;\text{(plain)}, \qquad (1+\kappa)^L \;\text{(residual)}
+    """,
+)
 @pytest.mark.parametrize("residual", [False, True])
 def test_gain_of_a_random_chain(residual):
     """(CV.11), for Gaussian weights of another variance than the chapter's, by Monte Carlo."""
@@ -149,6 +177,7 @@ def test_measured_gain_is_that_of_pytorchs_weights():
         assert mean == pytest.approx(gain(1 / 3, 2, residual), rel=0.06)
 
 
+@equation("CV.12", r"R = 1 + \sum_{l=1}^{L} (k_l - 1) \prod_{m < l} s_m")
 @pytest.mark.parametrize("chain", [[(3, 1)] * 4, [(3, 2)] * 3, [(5, 1), (4, 2), (3, 2), (1, 1)], [(2, 2), (7, 1)]])
 def test_receptive_field(chain):
     """(CV.12), by walking backwards over the indices that each layer reads."""
@@ -159,6 +188,7 @@ def test_receptive_field(chain):
     assert receptive_field(chain) == max(read) - min(read) + 1
 
 
+@equation("CV.13", r"\text{spread} = \sqrt{\frac{L\,(k^2-1)}{12}}")
 @pytest.mark.parametrize("depth, kernel", [(1, 3), (4, 3), (3, 5), (2, 4)])
 def test_spread_of_the_gradient(depth, kernel):
     """(CV.13): the standard deviation of a box convolved with itself."""
@@ -178,6 +208,7 @@ def test_measured_gradient_spreads_as_it_should():
     assert (bump.sum(0) @ places.double().square()).sqrt().item() == pytest.approx(spread(6), rel=0.05)
 
 
+@equation("CV.14", r"\mathrm{PSNR} = 10 \log_{10} \frac{2^2}{\mathrm{MSE}}")
 def test_peak_signal_to_noise_ratio():
     """(CV.14)."""
     (psnr,) = load(CHAPTER, "psnr")
@@ -193,6 +224,8 @@ def pictures(n, size=4, seed=0):
     return torch.stack([x[:, 0] + 1, 0.7 * x[:, 0].roll(1, -1) - 0.5 * x[:, 1]], 1)
 
 
+@equation("CV.15", r"G(f) = \frac{S(f)}{S(f) + \sigma^2}")
+@equation("CV.16", r"\mathrm{MSE} = \sigma^2 \operatorname{mean}_f\, G(f)")
 def test_wiener_filter_is_the_best_equivariant_one():
     """(CV.15) and (CV.16), against least squares over all circular kernels, and against its own measured error."""
     wiener, apply_filter = load(CHAPTER, "wiener", "apply_filter")

@@ -10,6 +10,7 @@ from torch.distributions import Categorical, Independent, Normal, kl_divergence
 from gencore.data import toys
 from gencore.metrics import energy_distance
 from tests.book.chapter_code import load
+from tests.book.equations import equation
 
 CHAPTER = "foundations/generative-models"
 
@@ -20,6 +21,13 @@ def draws(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+@equation(
+    "GM.1",
+    r"""
+    \mathcal E(p, q) = 2\,\mathbb E\,\lVert x - y\rVert - \mathbb E\,\lVert x - x'\rVert - \mathbb E\,\lVert y -
+    y'\rVert
+    """,
+)
 def test_energy_distance_is_that_of_scipy():
     """(GM.1): SciPy takes the root, and counts the zero distances from each point to itself."""
     a, b = draws(50), 0.5 + 2 * draws(70, seed=1)
@@ -28,6 +36,13 @@ def test_energy_distance_is_that_of_scipy():
     assert energy_distance(a[:, None], b[:, None]) == pytest.approx(expected)
 
 
+@equation(
+    "GM.2",
+    r"""
+    \begin{aligned} -\mathrm{ELBO}(x) ={}& \mathbb E_{z\sim r}\!\left[\frac{\lVert x-\mu(z)\rVert^2}{2s^2} + 2\log
+    s + \log 2\pi\right] \\ &+ \frac12\sum_{i=1}^{2}\left(m_i^2 + e^{\ell_i} - \ell_i - 1\right) \end{aligned}
+    """,
+)
 def test_negative_elbo_is_reconstruction_plus_kl():
     """(GM.2), with both terms by torch.distributions."""
     (negative_elbo,) = load(CHAPTER, "negative_elbo")
@@ -59,6 +74,9 @@ def test_the_integrated_density_of_a_linear_decoder():
     assert torch.allclose(vae_log_density(lambda z: z, torch.full((3, 1, 1), math.log(s)), x), expected, atol=1e-6)
 
 
+@equation("GM.3", r"x_t = (1 - t)\,x + t\,\varepsilon")
+@equation("GM.4", r"L = \mathbb E_{x, \varepsilon, t}\,\bigl\lVert v(x_t, t) - (\varepsilon - x)\bigr\rVert^2")
+@equation("GM.8", r"v^*(x_t, t) = \mathbb E[\varepsilon - x \mid x_t] = -\frac{x_t + t\,\nabla\log p_t(x_t)}{1 - t}")
 def test_the_ideal_field_is_the_conditional_mean():
     """(GM.3), (GM.4), (GM.8): the loss's gradient vanishes at v*, against simple functions of the point."""
     (exact_velocity,) = load(CHAPTER, "exact_velocity")
@@ -73,6 +91,7 @@ def test_the_ideal_field_is_the_conditional_mean():
             assert (miss * test_function).mean().abs() < 4.5 * noise
 
 
+@equation("GM.5", r"x_{t - h} = x_t - h\, v(x_t, t), \qquad t = 1,\, 1 - h,\, \dots,\, h")
 def test_the_walk_is_eulers_method():
     """(GM.5): on dx/dt = x, each of n steps back multiplies by 1 - 1/n."""
     (walk,) = load(CHAPTER, "walk")
@@ -85,6 +104,7 @@ def test_the_walk_is_eulers_method():
     assert times == [1, 0.75, 0.5, 0.25]
 
 
+@equation("GM.6", r"q(x_1, x_2) = q(x_1)\; q(x_2 \mid x_1)")
 def test_the_autoregressive_density_is_a_product_and_its_sampler_follows_it():
     """(GM.6): sums to 1 over all pairs of bins, and the inverse undoes the cumulative distribution."""
     names = ("MLP", "autoregressive_log_density", "invert", "bin_of", "BINS", "WIDTH")
@@ -102,6 +122,7 @@ def test_the_autoregressive_density_is_a_product_and_its_sampler_follows_it():
     assert ((counted - probability).abs() < 5 * (probability / 200_000).sqrt()).all()
 
 
+@equation("GM.7", r"\log q(x_0) = \log \mathcal N(x_1; 0, I) + \int_0^1 \operatorname{div} v(x_t, t)\, \mathrm d t")
 def test_flow_density_of_one_gaussian():
     """(GM.7) with the exact field of N(0, a^2): the density of the data comes back."""
     flow_log_density, exact_velocity = load(CHAPTER, "flow_log_density", "exact_velocity")

@@ -8,6 +8,7 @@ from torch.distributions import MultivariateNormal
 
 from gencore.data import to_float, to_uint8
 from tests.book.chapter_code import load
+from tests.book.equations import equation
 
 CHAPTER = "foundations/images-as-data"
 DTYPE = torch.float64
@@ -20,6 +21,7 @@ def rows(n=400, dimensions=4):
     return torch.randn(n, dimensions, generator=generator, dtype=DTYPE) @ mixing + torch.arange(dimensions)
 
 
+@equation("IM.1", r"x = \frac{b}{127.5} - 1, \qquad b = \mathrm{round}\big(127.5\,x + 127.5\big)")
 def test_bytes_and_floats():
     """(IM.1): ends and middle by hand, every level there and back, values outside clamped; gencore does the same."""
     to, back = load(CHAPTER, "bytes_to_floats", "floats_to_bytes")
@@ -33,6 +35,13 @@ def test_bytes_and_floats():
     assert torch.equal(back(x), to_uint8(x))
 
 
+@equation(
+    "IM.2",
+    r"""
+    \ell(v) = \begin{cases} v/12.92 & v \le 0.04045,\\ \big((v+0.055)/1.055\big)^{2.4} &
+    \text{otherwise.}\end{cases}
+    """,
+)
 def test_light_of_srgb():
     """(IM.2): published values, and the inverse formula of IEC 61966-2-1 leads back."""
     (light,) = load(CHAPTER, "light")
@@ -43,6 +52,7 @@ def test_light_of_srgb():
     assert encoded.allclose(v, atol=1e-6)
 
 
+@equation("IM.3", r"f_{\text{seen}} = f - \mathrm{round}(f), \qquad |f_{\text{seen}}| \le \tfrac12")
 @pytest.mark.parametrize("f", [0.2, 0.7, 1.31, 3.9, -2.6])
 def test_alias_has_the_same_samples(f):
     """(IM.3): equal samples at whole numbers, for any phase, and at most half a cycle per pixel."""
@@ -53,6 +63,7 @@ def test_alias_has_the_same_samples(f):
         assert torch.cos(2 * math.pi * f * n + phase).allclose(torch.cos(2 * math.pi * seen * n + phase), atol=1e-9)
 
 
+@equation("IM.4", r"g_s(f) = \frac{\sin(\pi f s)}{s\,\sin(\pi f)}")
 @pytest.mark.parametrize("s", [2, 3, 4, 7])
 def test_gain_of_averaging(s):
     """(IM.4): the mean of s pixels is the wave at their middle, times the gain, sign included."""
@@ -63,6 +74,13 @@ def test_gain_of_averaging(s):
         assert wave.view(60, s).mean(1).allclose(area_gain(f, s) * middle, atol=1e-10)
 
 
+@equation(
+    "IM.5",
+    r"""
+    \log \mathcal N(x; \mu, \Sigma) = -\tfrac12\big(D\log 2\pi + \log\det\Sigma + (x-\mu)^{\!\top}
+    \Sigma^{-1}(x-\mu)\big)
+    """,
+)
 def test_log_density():
     """(IM.5): against torch.distributions."""
     fit, log_density = load(CHAPTER, "fit", "log_density")
@@ -72,6 +90,7 @@ def test_log_density():
     assert found.allclose(MultivariateNormal(mean, covariance).log_prob(x), atol=1e-9)
 
 
+@equation("IM.6", r"\mu = \frac1N\sum_{n=1}^N x_n, \qquad \Sigma = \frac1N\sum_{n=1}^N (x_n-\mu)(x_n-\mu)^\top")
 def test_fit_is_the_maximum():
     """(IM.6): at the fit the likelihood's gradient vanishes, for the mean and for a factor of the covariance."""
     (fit,) = load(CHAPTER, "fit")
@@ -84,6 +103,7 @@ def test_fit_is_the_maximum():
     assert factor.grad.tril().abs().max() < 1e-9
 
 
+@equation("IM.7", r"\text{bits}(x) = -\frac{\log p(x)}{D \log 2} - \log_2 \Delta")
 def test_bits_per_dimension():
     """(IM.7): a uniform density on the 256 cells costs 8 bits, and twice the density one bit less, in each dimension."""
     (bits,) = load(CHAPTER, "bits_per_dimension")
@@ -93,6 +113,7 @@ def test_bits_per_dimension():
     assert bits(uniform + dimensions * math.log(2), dimensions) == pytest.approx(7)
 
 
+@equation("IM.8", r"\sigma^2 = \frac{1}{D-k}\sum_{i=k+1}^{D}\lambda_i")
 def test_shared_variance_is_the_best():
     """(IM.8): no other shared value gives the training rows a higher likelihood."""
     fit, keep, log_density = load(CHAPTER, "fit", "keep", "log_density")

@@ -10,6 +10,7 @@ from torch.func import jacrev, vmap
 from gencore.analytic.mixture import GaussianMixture
 from gencore.data import toys
 from tests.book.chapter_code import load
+from tests.book.equations import equation
 
 CHAPTER = "foundations/likelihood"
 
@@ -20,6 +21,7 @@ def close(a, b, atol=1e-9, rtol=0.0):
     torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), atol=atol, rtol=rtol)
 
 
+@equation("LI.1", r"\mathrm{se}\big(\hat h_N\big) = \sqrt{\frac{v}{N}}")
 def test_standard_error_is_the_spread_of_repeated_means():
     """(LI.1)."""
     (monte_carlo,) = load(CHAPTER, "monte_carlo")
@@ -29,6 +31,7 @@ def test_standard_error_is_the_spread_of_repeated_means():
     close(errors.square().mean(), means.var(), rtol=0.03)
 
 
+@equation("LI.2", r"P(x_1, \dots, x_D) = \prod_{i=1}^{D} P(x_i \mid x_1, \dots, x_{i-1})")
 def test_chain_rule_gives_the_table_back():
     """(LI.2), with conditionals by brute force over the rows of a random table."""
     conditionals, product, draw = load(CHAPTER, "conditionals", "product", "draw_pixel_by_pixel")
@@ -45,6 +48,7 @@ def test_chain_rule_gives_the_table_back():
     close(torch.bincount(place, minlength=24) / len(drawn), table.flatten(), atol=0.01)
 
 
+@equation("LI.3", r"P(y \mid x) = \frac{P(x \mid y)\,P(y)}{P(x)}, \qquad P(x) = \sum_{y'} P(x \mid y')\,P(y')")
 def test_bayes_rule_is_the_mixture_posterior():
     """(LI.3)."""
     (bayes,) = load(CHAPTER, "bayes")
@@ -55,6 +59,7 @@ def test_bayes_rule_is_the_mixture_posterior():
     close(bayes(weights, likelihood), mixture.posterior(x))
 
 
+@equation("LI.4", r"\mathbb E[\log X] \;\le\; \log \mathbb E[X]")
 def test_jensen_gap():
     """(LI.4): the gap of a log-normal number is half the variance of its logarithm; no gap is negative."""
     (jensen_gap,) = load(CHAPTER, "jensen_gap")
@@ -62,6 +67,13 @@ def test_jensen_gap():
     assert all(jensen_gap(torch.rand(7) + 0.01) > 0 for _ in range(100))
 
 
+@equation(
+    "LI.5",
+    r"""
+    \mathrm{KL}(p\,\|\,q) = \mathbb E_{x\sim p}\big[\log p(x) - \log q(x)\big] = \int p(x)
+    \log\frac{p(x)}{q(x)}\,dx
+    """,
+)
 def test_kl_is_that_of_torch_distributions():
     """(LI.5)."""
     (kl,) = load(CHAPTER, "kl")
@@ -71,6 +83,7 @@ def test_kl_is_that_of_torch_distributions():
     close(kl(q.log_prob(x), p.log_prob(x), x), kl_divergence(q, p))
 
 
+@equation("LI.6", r"\mathrm{JSD}(p, q) = \tfrac12\,\mathrm{KL}(p\,\|\,m) + \tfrac12\,\mathrm{KL}(q\,\|\,m)")
 def test_jsd_is_entropy_of_the_mixture_minus_mean_entropy():
     """(LI.6), by H(m) - (H(p) + H(q)) / 2; symmetric, and log 2 for densities that do not meet."""
     (jsd,) = load(CHAPTER, "jsd")
@@ -83,6 +96,7 @@ def test_jsd_is_entropy_of_the_mixture_minus_mean_entropy():
     close(jsd(Normal(-20.0, 1.0).log_prob(x), Normal(20.0, 1.0).log_prob(x), x), math.log(2))
 
 
+@equation("LI.7", r"\mu = \sum_k \pi_k \mu_k, \qquad \sigma^2 = \sum_k \pi_k\big(\sigma_k^2 + \mu_k^2\big) - \mu^2")
 def test_matched_moments_minimise_the_forward_divergence():
     """(LI.7), against torch.distributions and against neighbours."""
     match_moments, kl = load(CHAPTER, "match_moments", "kl")
@@ -97,6 +111,14 @@ def test_matched_moments_minimise_the_forward_divergence():
         assert kl(p.log_prob(x), Normal(mean + shift, std + stretch).log_prob(x), x) > best
 
 
+@equation(
+    "LI.8",
+    r"""
+    \mathrm{KL}(p\,\|\,q_\theta) = \underbrace{\mathbb E_{x\sim p}\big[-\log
+    q_\theta(x)\big]}_{\text{cross-entropy}} - \underbrace{\mathbb E_{x\sim p}\big[-\log p(x)\big]}_{\text{entropy
+    } H(p)}
+    """,
+)
 def test_kl_is_cross_entropy_minus_entropy():
     """(LI.8)."""
     kl_from_entropies, cross_entropy = load(CHAPTER, "kl_from_entropies", "cross_entropy")
@@ -106,6 +128,7 @@ def test_kl_is_cross_entropy_minus_entropy():
     close(cross_entropy(p.log_prob(x), p.log_prob(x), x), p.entropy())
 
 
+@equation("LI.9", r"\log p(x) = \log p_z\big(f(x)\big) + \log\Big|\det \frac{\partial f}{\partial x}(x)\Big|")
 def test_change_of_variables_on_the_line():
     """(LI.9), against torch.distributions, for an increasing and a decreasing function."""
     pushed_log_prob, to_noise = load(CHAPTER, "pushed_log_prob", "to_noise")
@@ -125,6 +148,13 @@ def moved(module, scale=0.5):
     return module
 
 
+@equation(
+    "LI.10",
+    r"""
+    y_1 = x_1, \quad y_2 = x_2\, e^{a(x_1)} + b(x_1), \quad \log\Big|\det\frac{\partial y}{\partial x}\Big| =
+    \textstyle\sum_i a_i(x_1)
+    """,
+)
 @pytest.mark.parametrize("kept", [0, 1])
 def test_coupling_layer(kept):
     """(LI.10): log-determinant by autograd, inverse by going there and back, and the kept coordinate kept."""
@@ -152,6 +182,12 @@ def test_density_of_a_flow():
     close(mass, 1.0, atol=1e-3)
 
 
+@equation(
+    "LI.11",
+    r"""
+    \mathbb E_{u\sim\mathcal U[0,1)^D}\big[\log q(l + u)\big] \;\le\; \log \int_{[0,1)^D} q(l+u)\,du = \log Q(l)
+    """,
+)
 def test_dequantisation_bounds_the_mass_of_a_level():
     """(LI.11): the right side against the distribution function, the left against E[(l + u - m)^2] by hand."""
     (dequantised,) = load(CHAPTER, "dequantised")
@@ -163,6 +199,7 @@ def test_dequantisation_bounds_the_mass_of_a_level():
     assert (bound < log_mass - 1e-3).all()
 
 
+@equation("LI.12", r"\text{bits per dimension} = -\frac{\mathbb E\big[\log q(l + u)\big]}{D \log 2}")
 def test_bits_per_dimension_do_not_depend_on_the_unit():
     """(LI.12): the same model in units of one level, and of values in [-1, 1]."""
     (bits_per_dimension,) = load(CHAPTER, "bits_per_dimension")
@@ -173,6 +210,13 @@ def test_bits_per_dimension_do_not_depend_on_the_unit():
     close(bits_per_dimension(in_unit, 12), in_levels / 12 / math.log(2))
 
 
+@equation(
+    "LI.13",
+    r"""
+    \nabla_x \log p(x) = \frac{\sum_k \pi_k \nabla \mathcal N_k(x)}{p(x)} = \sum_k P(k \mid x)\; \frac{\mu_k -
+    x}{\sigma_k^2}
+    """,
+)
 def test_score_of_a_mixture():
     """(LI.13), against autograd and against gencore."""
     (mixture_score,) = load(CHAPTER, "mixture_score")
@@ -186,6 +230,13 @@ def test_score_of_a_mixture():
     close(found, mixture.score(x.detach()))
 
 
+@equation(
+    "LI.14",
+    r"""
+    x \;\leftarrow\; x + \eta\,\nabla_x \log p(x) + \sqrt{2\eta}\,\varepsilon, \qquad \varepsilon \sim \mathcal
+    N(0, I)
+    """,
+)
 def test_a_langevin_step():
     """(LI.14): mean and variance of one step."""
     (langevin,) = load(CHAPTER, "langevin")
@@ -195,6 +246,7 @@ def test_a_langevin_step():
     close(after.var(), 0.6, atol=0.01)
 
 
+@equation("LI.15", r"v_\eta = \frac{\sigma^2}{1 - \eta/(2\sigma^2)}")
 def test_langevin_variance_is_what_a_step_keeps():
     """(LI.15): the fixed point of v -> (1 - step / std^2)^2 v + 2 step, and what sampling shows."""
     langevin_variance, langevin = load(CHAPTER, "langevin_variance", "langevin")
@@ -206,6 +258,7 @@ def test_langevin_variance_is_what_a_step_keeps():
     close(drawn.var(), v, rtol=0.02)
 
 
+@equation("LI.16", r"p_s(x) = \sum_k \pi_k\,\mathcal N\big(x;\, \mu_k,\, \Sigma_k + s^2 I\big)")
 def test_annealing_follows_the_noised_mixture():
     """(LI.16): its density against a numerical convolution; weights and variance of the samples."""
     (annealed_langevin,) = load(CHAPTER, "annealed_langevin")

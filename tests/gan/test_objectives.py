@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gencore.gan.objectives import Draw, Networks, NonSaturating, Saturating, discriminator_loss
+from tests.book.equations import equation
 
 # Midpoint quantiles instead of random draws: averages over them are integrals, to about 1e-5.
 COUNT = 200_001
@@ -59,6 +60,14 @@ def game(shift=0.0):
     return Networks(ShiftScale(*Q), OptimalDiscriminator(P, Q, shift))
 
 
+@equation(
+    "AG.1",
+    r"""
+    V(G, D) = \mathbb E_{x \sim p}\big[\log D(x)\big] + \mathbb E_{z}\big[\log\big(1 - D(G(z))\big)\big]
+    """,
+)
+@equation("AG.3", r"V(G, D^*) = 2\,\mathrm{JSD}(p, q) - \log 4")
+@equation("AG.4", r"\mathrm{JSD}(p, q) = \tfrac12 \mathrm{KL}(p\,\|\,m) + \tfrac12 \mathrm{KL}(q\,\|\,m)")
 def test_value_at_the_optimal_discriminator_is_two_jsd_minus_log_four():
     """(AG.1), (AG.3), (AG.4)."""
     value = -discriminator_loss(game(), X, Draw(QUANTILES)).total
@@ -66,6 +75,7 @@ def test_value_at_the_optimal_discriminator_is_two_jsd_minus_log_four():
     assert value.item() == pytest.approx(exact.item(), abs=1e-4)
 
 
+@equation("AG.2", r"D^*(x) = \frac{p(x)}{p(x)+q(x)}, \qquad s^*(x) = \log p(x) - \log q(x)")
 def test_optimal_discriminator_is_p_over_p_plus_q():
     """(AG.2): at s* the loss is stationary, and any other logit does worse."""
     logits = torch.sigmoid(game().discriminator(GRID))
@@ -89,12 +99,21 @@ def divergence_gradient(divergence):
     return torch.autograd.grad(value, theta)[0]
 
 
+@equation("AG.5", r"L_{\mathrm{sat}}(\theta) = \mathbb E_{z}\big[\log\big(1 - D(G_\theta(z))\big)\big]")
 def test_saturating_gradient_is_that_of_twice_the_jsd():
     """(AG.5) at D*."""
     expected = divergence_gradient(lambda log_p, log_q: 2 * jsd(log_p, log_q))
     assert torch.allclose(generator_gradient(Saturating()), expected, atol=1e-4)
 
 
+@equation("AG.6", r"L_{\mathrm{ns}}(\theta) = -\,\mathbb E_{z}\big[\log D(G_\theta(z))\big]")
+@equation(
+    "AG.7",
+    r"""
+    \nabla L_{\mathrm{ns}} = \nabla\big[\mathrm{KL}(q_\theta\,\|\,p) - 2\,\mathrm{JSD}(p, q_\theta)\big] =
+    \nabla\, 2\,\mathrm{KL}(m\,\|\,p)
+    """,
+)
 def test_non_saturating_gradient_is_that_of_reverse_kl_minus_twice_the_jsd():
     """(AG.6), (AG.7): Arjovsky & Bottou 2017, theorem 2.5."""
     expected = divergence_gradient(lambda log_p, log_q: kl(log_q, log_p) - 2 * jsd(log_p, log_q))

@@ -2,18 +2,26 @@
 
 - The line ``{{ modules of gencore.data }}`` becomes one section with ``automodule`` for each public module of that
   package, in alphabetical order: new modules appear on the site by themselves.
+- The line ``{{ all equations }}`` becomes the list of the book's numbered equations, with the code and the test of each.
 - ``<a id="ag-o1"></a>``, the anchor that also works in Colab, can be the target of a checked link.
 - Pages load nothing from anyone else's server.
 """
 
 import pkgutil
 import re
+import sys
 from importlib import import_module
+from pathlib import Path
 
 from docutils import nodes
 from docutils.transforms import Transform
 
+sys.path.append(str(Path(__file__).resolve().parents[3]))  # the repository's root, however Sphinx was started
+from tools import equations
+
 MODULES = re.compile(r"^\{\{ modules of ([\w.]+) \}\}$", re.MULTILINE)
+EQUATIONS = "{{ all equations }}"
+EQUATIONS_PAGE = "book/equations"
 
 
 def modules(package):
@@ -28,6 +36,17 @@ def automodule(name):
 
 def list_modules(app, docname, source):
     source[0] = MODULES.sub(lambda match: "\n".join(map(automodule, modules(match[1]))), source[0])
+
+
+def list_equations(app, docname, source):
+    if docname == EQUATIONS_PAGE:
+        theme = app.config.html_theme_options
+        source[0] = source[0].replace(EQUATIONS, equations.page(theme["repository_url"], theme["repository_branch"]))
+
+
+def always_list_equations(app, env, added, changed, removed):
+    """Read the page of equations at each build: any chapter, line of code or test may have changed."""
+    return [EQUATIONS_PAGE] if EQUATIONS_PAGE in env.found_docs else []
 
 
 def skip_tuple_fields(app, what, name, member, skip, options):
@@ -86,6 +105,8 @@ def remove_thebe(app, pagename, templatename, context, doctree):
 def setup(app):
     app.add_transform(HtmlAnchors)
     app.connect("source-read", list_modules)
+    app.connect("source-read", list_equations)
+    app.connect("env-get-outdated", always_list_equations)
     app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("autodoc-process-docstring", plain_bars, priority=900)  # after napoleon
     app.connect("doctree-resolved", keep_tags)
