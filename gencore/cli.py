@@ -1,17 +1,13 @@
 """The command ``gencore``: train a recipe, draw samples, evaluate a model, list what there is."""
 
 import dataclasses
-import importlib
-import importlib.util
 import inspect
 import json
 import os
-import pkgutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 # Said before torch is imported: each process of a training shares the machine with others.
 USAGE = """usage: gencore COMMAND ...
@@ -24,6 +20,10 @@ USAGE = """usage: gencore COMMAND ...
 Example: gencore sample dcgan_digits --out digits.png
 'gencore COMMAND --help' explains each command.
 """
+
+MOST_ON_A_SHEET = 10_000  # pictures in one PNG
+MOST_TO_JUDGE = 100_000
+AT_ONCE = 64  # pictures drawn between two movements of the progress bar
 
 
 def main() -> None:
@@ -48,35 +48,21 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def recipes() -> dict[str, Callable[[], Any]]:
-    """Return every recipe function by its name, such as ``"gan.recipes.dcgan_digits"``."""
-    import gencore
-
-    found = {}
-    for room in pkgutil.iter_modules(gencore.__path__):
-        if room.ispkg and importlib.util.find_spec(f"gencore.{room.name}.recipes"):
-            module = importlib.import_module(f"gencore.{room.name}.recipes")
-            for name, function in inspect.getmembers(module, inspect.isfunction):
-                if function.__module__ == module.__name__ and not name.startswith("_"):
-                    found[f"{room.name}.recipes.{name}"] = function
-    return found
-
-
 def list_all(arguments: list[str]) -> None:
     """Print recipes and zoo models, a line each."""
-    from gencore import zoo
+    from gencore import families, zoo
 
     if arguments:
         print("usage: gencore list")
         return
     print("Recipes (gencore train NAME):")
-    for name, function in recipes().items():
+    for name, function in families.recipes().items():
         print(f"  {name:34s} {inspect.getdoc(function).splitlines()[0]}")
     print("\nModels in the zoo, with parameters and training images seen (gencore sample NAME --out FILE.png):")
     for name in zoo.names():
         card = zoo.card(name)
-        judge = "" if card["recipe"].startswith("gan.") else "   judges pictures, draws none"
-        print(f"  {name:34s} {card['parameters']:>9,} {card['images_seen']:>9,}{judge}")
+        note = "" if families.draws(*families.read(zoo.folder(name))) else "   draws no pictures"
+        print(f"  {name:34s} {card['parameters']:>9,} {card['images_seen']:>9,}{note}")
 
 
 def train(arguments: list[str]) -> None:
@@ -84,11 +70,12 @@ def train(arguments: list[str]) -> None:
     import tyro
     from tqdm import tqdm
 
+    from gencore import families
     from gencore.errors import InputError
     from gencore.training import device as devices, distributed
     from gencore.training.log import Extra
 
-    known = recipes()
+    known = families.recipes()
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
     if name is None:
         print("usage: gencore train RECIPE [--folder DIR] [--recipe.FIELD VALUE ...]\n\nRecipes:")
@@ -114,7 +101,7 @@ def train(arguments: list[str]) -> None:
     options = tyro.cli(Train, args=arguments[1:], prog=f"gencore train {name}", description=inspect.getdoc(known[name]))
     devices.keep_freed_memory()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-    family = importlib.import_module(f"gencore.{name.split('.')[0]}.train")
+    family = families.families()[name.split(".")[0]]
     state = None
     run = family.train(options.recipe, options.folder, options.device, options.log, options.compile)
     quiet = distributed.rank() != 0 or int(os.environ.get("RANK", 0)) != 0
@@ -141,7 +128,6 @@ def sample(arguments: list[str]) -> None:
     """Draw pictures into one PNG."""
     import tyro
 
-    from gencore.data import to_uint8
     from gencore.errors import InputError
     from gencore.plots.grids import save_grid
 
@@ -165,17 +151,27 @@ def sample(arguments: list[str]) -> None:
         raise InputError(f"--out {options.out}: the file name must end in .png")
     if options.out.exists() and not options.overwrite:
         raise InputError(f"--out {options.out}: exists already; choose another name or add --overwrite")
-    if options.count < 1 or options.columns < 1:
-        raise InputError(f"--count {options.count} --columns {options.columns}: both must be at least 1")
-    images = draw(options.name, options.count, options.seed)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    save_grid(options.out, to_uint8(images), options.columns)
-    print(f"{options.out}: {options.count} pictures from {options.name}, seed {options.seed}")
+    if not 1 <= options.count <= MOST_ON_A_SHEET:
+        raise InputError(f"--count {options.count}: must be from 1 to {MOST_ON_A_SHEET:,}, so that the PNG can be opened")
+    if options.columns < 1:
+        raise InputError(f"--columns {options.columns}: must be at least 1")
+    try:  # before the drawing, which may take long, and after it
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(options.out.parent, os.W_OK):
+            raise PermissionError(None, "no permission to write there")
+        images = draw(options.name, options.count, options.seed)
+        save_grid(options.out, images, options.columns)
+    except OSError as error:
+        raise InputError(f"--out {options.out}: cannot be written ({error.strerror or error}); choose another place") from None
+    print(f"{options.out}: {options.count:,} pictures from {options.name}, seed {options.seed}")
 
 
 def evaluate(arguments: list[str]) -> None:
     """Measure a model against held-out data and print the report."""
     import tyro
+
+    from gencore import families
+    from gencore.errors import InputError
 
     @dataclasses.dataclass
     class Evaluate:
@@ -189,39 +185,55 @@ def evaluate(arguments: list[str]) -> None:
         """Print JSON instead of a table."""
 
     options = tyro.cli(Evaluate, args=arguments, prog="gencore evaluate", description="Measure against held-out data.")
-    report = measure(options.name, options.count, options.seed)
-    print(json.dumps(report.to_dict(), indent=1) if options.json else report)
+    if not 1 <= options.count <= MOST_TO_JUDGE:
+        raise InputError(f"--count {options.count}: must be from 1 to {MOST_TO_JUDGE:,}")
+    folder = find(options.name)
+    family, recipe = families.read(folder)
+    report = measure(options.name, options.count, options.seed) if families.draws(family, recipe) else None
+    measures = family.measure(family.load(folder)) if hasattr(family, "measure") else []
+    if options.json:
+        print(json.dumps({**(report.to_dict() if report else {}), **({"measures": measures} if measures else {})}, indent=1))
+        return
+    if report:
+        print(report)
+    for each in measures:
+        print(f"{each['name']} on {each['samples']:,} images of {each['on']}: {each['value']:.4g}")
 
 
 def find(name: str) -> Path:
-    """Return the folder of a zoo model that draws pictures, or of a run."""
+    """Return the folder of a zoo model or of a run."""
     from gencore import zoo
-    from gencore.errors import InputError
 
-    if Path(name).is_dir():
-        return Path(name)
-    folder = zoo.folder(name.split(".")[-1])
-    if not zoo.card(folder.name)["recipe"].startswith("gan."):
-        raise InputError(f"{name}: judges pictures and draws none; name a generator ('gencore list' shows them)")
-    return folder
+    return Path(name) if Path(name).is_dir() else zoo.folder(name.split(".")[-1])
 
 
 def draw(name: str, count: int, seed: int):
-    """Draw images, float ``(count, C, H, W)`` in [-1, 1], with the model of that name."""
-    from gencore import gan
+    """Draw images, uint8 ``(count, C, H, W)``, with the model of that name, behind a progress bar."""
+    import torch
+    from tqdm import tqdm
 
-    networks, recipe = gan.load(find(name))
-    return gan.sample(networks.generator, recipe.network.latent, count, seed)
+    from gencore import families
+    from gencore.data import to_uint8
+    from gencore.errors import InputError
+
+    folder = find(name)
+    family, recipe = families.read(folder)
+    if not families.draws(family, recipe):
+        raise InputError(f"{name}: draws no pictures; name a generator ('gencore list' shows them)")
+    model, pieces = family.load(folder), []
+    with tqdm(total=count, unit="img", disable=None, dynamic_ncols=True) as bar:
+        for first in range(0, count, AT_ONCE):
+            pieces.append(to_uint8(family.sample(model, min(AT_ONCE, count - first), seed, first)))
+            bar.update(len(pieces[-1]))
+    return torch.cat(pieces)
 
 
 def measure(name: str, count: int, seed: int):
     """Return the report on ``count`` samples of the model of that name."""
-    from gencore import gan
-    from gencore.data import to_uint8
+    from gencore import families
     from gencore.metrics import DigitFeatures, SqueezeNetFeatures
     from gencore.metrics.report import evaluate as report_on
 
-    networks, recipe = gan.load(find(name))
-    samples = to_uint8(gan.sample(networks.generator, recipe.network.latent, count, seed))
-    features = DigitFeatures() if recipe.data.channels == 1 else SqueezeNetFeatures()
-    return report_on(samples, recipe.data.load("train"), recipe.data.load("heldout"), features)
+    samples, data = draw(name, count, seed), families.read(find(name))[1].data
+    features = DigitFeatures() if data.channels == 1 else SqueezeNetFeatures()
+    return report_on(samples, data.load("train"), data.load("heldout"), features)

@@ -7,7 +7,7 @@ import sys
 import pytest
 from PIL import Image
 
-from gencore.cli import recipes
+from gencore.families import recipes
 
 
 def gencore(*arguments, folder):
@@ -29,7 +29,9 @@ def test_help_and_list(tmp_path):
     assert "gencore sample dcgan_digits" in gencore("--help", folder=tmp_path).stdout
     listed = gencore("list", folder=tmp_path)
     assert listed.returncode == 0 and all(name in listed.stdout for name in recipes()), listed.stderr
-    assert "dcgan_digits" in listed.stdout.split("zoo")[1]
+    lines = listed.stdout.split("zoo")[1].splitlines()
+    draw_none = {line.split()[0]: "draws no pictures" in line for line in lines if "," in line}
+    assert draw_none["digit_classifier"] and not draw_none["dcgan_digits"]
     assert fails(gencore("trian", folder=tmp_path), "no command 'trian'")
 
 
@@ -49,7 +51,13 @@ def test_evaluate_reports_the_floor(tmp_path):
     result = gencore("evaluate", "dcgan_digits", "--count", 1000, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "real against real" in result.stdout and "digits/heldout" in result.stdout
-    assert fails(gencore("evaluate", "digit_classifier", folder=tmp_path), "digit_classifier: judges pictures and draws none")
+
+
+def test_the_judge_is_a_run_like_any_other(tmp_path):
+    assert "accuracy on 1,000 images of digits/heldout: 0.99" in gencore("evaluate", "digit_classifier", folder=tmp_path).stdout
+    drawn = gencore("sample", "digit_classifier", "--out", "a.png", folder=tmp_path)
+    assert fails(drawn, "digit_classifier: draws no pictures")
+    assert not list(tmp_path.iterdir())
 
 
 def test_train_help_explains_fields(tmp_path):

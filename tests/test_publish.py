@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gencore import cli, gan, zoo
+from gencore import cli, families, gan, metrics, zoo
 from gencore.data import Digits
 from gencore.errors import InputError
 from gencore.gan.recipes import dcgan_digits
-from gencore.metrics import train as classifier_training
+from gencore.metrics import judge
 from gencore.metrics.recipes import digit_classifier
 from gencore.networks.classifier import Classifier
 from gencore.networks.dcgan import DCGAN
@@ -29,12 +29,12 @@ def runs(tmp_path, monkeypatch):
     """Two finished runs beside an empty zoo."""
     (tmp_path / "zoo").mkdir()
     monkeypatch.setattr(zoo, "ROOT", tmp_path / "zoo")
-    monkeypatch.setattr(cli, "recipes", lambda: {name: lambda r=recipe: r for name, recipe in RECIPES.items()})
+    monkeypatch.setattr(families, "recipes", lambda: {name: lambda r=recipe: r for name, recipe in RECIPES.items()})
     monkeypatch.setattr(publishing, "SAMPLES", 1000)
     monkeypatch.setattr(cli, "measure", lambda part, samples, seed: Report(part, samples))
     for _ in gan.train(RECIPES["gan.recipes.tiny"], tmp_path / "tiny", device="cpu"):
         pass
-    for _ in classifier_training.train(RECIPES["metrics.recipes.judge"], tmp_path / "judge", device="cpu"):
+    for _ in metrics.train(RECIPES["metrics.recipes.judge"], tmp_path / "judge", device="cpu"):
         pass
     return tmp_path
 
@@ -62,9 +62,9 @@ def test_a_gan_run(runs):
 
 def test_a_classifier_run(runs):
     card = publishing.publish(runs / "judge", "metrics.recipes.judge", "an abacus")
-    classifier, _ = classifier_training.load(zoo.folder("judge"))
+    (classifier,), _ = metrics.load(zoo.folder("judge"))
     assert card["parameters"] == sum(p.numel() for p in classifier.parameters())
-    accuracy = classifier_training.accuracy(classifier, Digits(7).load("heldout"))
+    accuracy = judge.accuracy(classifier, Digits(7).load("heldout"))
     assert card["metrics"] == [{"name": "accuracy", "on": "digits/heldout", "samples": 1000, "value": accuracy}]
 
 

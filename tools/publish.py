@@ -2,8 +2,8 @@
 
     python tools/publish.py runs/dcgan_digits gan.recipes.dcgan_digits
 
-The model is measured here, as it will be loaded (rounding included): pictures on 10,000 samples with the protocol of
-``gencore evaluate``, the classifier on the held-out digits. Nothing is taken on trust.
+The model is measured here, as it will be loaded (rounding included): its pictures on 10,000 samples with the protocol of
+``gencore evaluate``, if it draws any, and whatever else its family measures. Nothing is taken on trust.
 """
 
 import argparse
@@ -22,11 +22,10 @@ if __package__ in (None, ""):  # started as a script: the repository's root is n
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gencore
-from gencore import cli, gan, zoo
+from gencore import cli, families, zoo
 from gencore.data import to_uint8
 from gencore.errors import InputError
 from gencore.integrity import write_sums
-from gencore.metrics import train as classifier_training
 from gencore.plots.grids import save_grid
 from gencore.training import checkpoint
 from gencore.training.device import describe_hardware
@@ -56,13 +55,12 @@ def publish(run: Path, recipe_name: str, hardware: str) -> dict:
     InputError
         If the run has not ended, or was made by another recipe than the named one is today.
     """
-    recipes = cli.recipes()
+    recipes = families.recipes()
     if recipe_name not in recipes:
         raise InputError(f"no recipe {recipe_name!r}; there are: {', '.join(recipes)}")
-    family, name = recipe_name.split(".")[0], recipe_name.split(".")[-1]
-    load = gan.load if family == "gan" else classifier_training.load
+    name = recipe_name.split(".")[-1]
     newest = (checkpoint.list_checkpoints(run) or [run / "0"])[-1]
-    recipe = load(run)[1]
+    recipe = families.read(run)[1]
     if recipe != recipes[recipe_name]():
         raise InputError(f"{run}: its recipe.json is not what {recipe_name} says now; make them one first")
     if int(newest.name) < recipe.images:
@@ -86,7 +84,7 @@ def publish(run: Path, recipe_name: str, hardware: str) -> dict:
         save_file(halves, part / "ema.safetensors")
         for file in ("recipe.json", "curve.csv"):
             shutil.copy(run / file, part / file)
-        card |= _finish_gan(run, part) if family == "gan" else _finish_classifier(part)
+        card |= _judge(run, part)
         checkpoint.write_json(part / "card.json", card)
         write_sums(part, sorted(path.name for path in part.iterdir()))
         target = zoo.ROOT / name
@@ -95,29 +93,21 @@ def publish(run: Path, recipe_name: str, hardware: str) -> dict:
     return card
 
 
-def _finish_gan(run: Path, part: Path) -> dict:
-    """Draw a generator's pictures into the new folder and measure it."""
-    networks, recipe = gan.load(part)
-    save_grid(part / "samples.png", to_uint8(gan.sample(networks.generator, recipe.network.latent, 64, 0)), 8)
+def _judge(run: Path, part: Path) -> dict:
+    """Measure the model in the new folder, draw its pictures if it draws any, and return what the card says of both."""
+    family, recipe = families.read(part)
+    model = family.load(part)
+    found = {"parameters": families.parameters(family, model)}
+    measures = family.measure(model) if hasattr(family, "measure") else []
+    if not families.draws(family, recipe):
+        return {"metrics": measures, **found}
+    save_grid(part / "samples.png", to_uint8(family.sample(model, 64, 0)), 8)
     replay = sorted((run / "replay").glob("*.png"))
     _stack(replay, part / "replay.png")
     report = cli.measure(str(part), SAMPLES, seed=1)
     print(report)
-    return {
-        "metrics": report.to_dict(),
-        "replay_images_seen": [int(path.stem) for path in replay],
-        "parameters": sum(p.numel() for p in networks.generator.parameters()),
-    }
-
-
-def _finish_classifier(part: Path) -> dict:
-    classifier, recipe = classifier_training.load(part)
-    heldout = recipe.data.load("heldout")
-    accuracy = classifier_training.accuracy(classifier, heldout)
-    return {
-        "metrics": [{"name": "accuracy", "on": heldout.name, "samples": len(heldout), "value": accuracy}],
-        "parameters": sum(p.numel() for p in classifier.parameters()),
-    }
+    found |= {"measures": measures} if measures else {}
+    return {"metrics": report.to_dict(), "replay_images_seen": [int(path.stem) for path in replay], **found}
 
 
 def _stack(paths: list[Path], target: Path) -> None:

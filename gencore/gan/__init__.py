@@ -1,8 +1,20 @@
 """Generative adversarial networks: objectives, one training loop, recipes."""
 
+from gencore.gan.loop import train
 from gencore.gan.objectives import Draw, Networks, NonSaturating, Saturating
 from gencore.gan.recipes import GANRecipe
-from gencore.gan.sampling import interpolate, load, sample
-from gencore.gan.train import State, train
+from gencore.gan.sampling import build, interpolate, load, parameters, sample
 
-__all__ = ["Draw", "Networks", "NonSaturating", "GANRecipe", "Saturating", "State", "interpolate", "load", "sample", "train"]
+__all__ = [
+    "Draw",
+    "GANRecipe",
+    "Networks",
+    "NonSaturating",
+    "Saturating",
+    "build",
+    "interpolate",
+    "load",
+    "parameters",
+    "sample",
+    "train",
+]

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+import torch
+from torch import nn
+
 from gencore.data import CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist
 from gencore.errors import InputError
 from gencore.gan.objectives import NonSaturating, Saturating
@@ -32,6 +35,17 @@ class Adam:
     beta1: float = 0.5
     beta2: float = 0.999
     decay: float = 0.5
+
+    def build(self, generator: nn.Module, discriminator: nn.Module) -> tuple[torch.optim.Adam, torch.optim.Adam]:
+        """Return the optimisers of both players."""
+        pairs = (generator, self.generator_lr), (discriminator, self.discriminator_lr)
+        betas = self.beta1, self.beta2
+        return tuple(torch.optim.Adam(network.parameters(), lr, betas, fused=True) for network, lr in pairs)
+
+    def learning_rates(self, images_seen: int, images: int) -> tuple[float, float]:
+        """Return both players' learning rates of the step after ``images_seen`` of a run's ``images``."""
+        share = min(1.0, (1 - images_seen / images) / self.decay) if self.decay else 1.0
+        return share * self.generator_lr, share * self.discriminator_lr
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gencore.gan.objectives import Networks
 from gencore.gan.recipes import GANRecipe
@@ -48,17 +48,19 @@ def load(folder: Path | str) -> tuple[Networks, GANRecipe]:
 
 
 @torch.inference_mode()
-def sample(generator: nn.Module, latent: int, count: int, seed: int, batch_size: int = 256) -> Tensor:
+def sample(
+    model: tuple[Networks, GANRecipe], count: int, seed: int, first: int = 0, batch_size: int = 256
+) -> Tensor:
     """Draw images; image ``i`` depends on ``(seed, i)`` only, not on how many are drawn with it.
 
     Parameters
     ----------
-    generator : nn.Module
-        Maps latents to images, in evaluation mode.
-    latent : int
-        Length of the latent vector.
+    model : tuple of Networks and GANRecipe
+        What `load` returns; the generator is in evaluation mode.
     count, seed : int
-        How many images, and which series.
+        How many images, and from which series.
+    first : int
+        Number of the first image in the series.
     batch_size : int
         Images computed at once.
 
@@ -67,10 +69,19 @@ def sample(generator: nn.Module, latent: int, count: int, seed: int, batch_size:
     Tensor
         float32 ``(count, C, H, W)`` in [-1, 1], on the CPU.
     """
-    device = next(generator.parameters()).device
-    starts = range(0, count, batch_size)
-    latents = (rng.normal_per_image(min(batch_size, count - i), (latent,), seed, i) for i in starts)
-    return torch.cat([generator(z.to(device)).float().cpu() for z in latents])
+    (generator, _), recipe = model
+    device, end = next(generator.parameters()).device, first + count
+    images = torch.empty(count, recipe.network.channels, recipe.network.size, recipe.network.size)
+    for i in range(first, end, batch_size):
+        z = rng.normal_per_image(min(batch_size, end - i), (recipe.network.latent,), seed, i)  # (B, latent)
+        images[i - first : i - first + len(z)] = generator(z.to(device))  # (B, C, H, W)
+    return images
+
+
+def parameters(model: tuple[Networks, GANRecipe]) -> int:
+    """Return how many parameters it takes to draw: the generator's."""
+    (generator, _), _ = model
+    return sum(p.numel() for p in generator.parameters())
 
 
 def interpolate(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:

@@ -4,6 +4,8 @@
 `density_coverage` on features from `DigitFeatures`, `SqueezeNetFeatures` or `InceptionFeatures`; `energy_distance` for
 points in few dimensions; `nearest_neighbours` to look for memorised images.
 
+The digit classifier is trained here too: `train`, `load` and `measure` are the doors that each family has.
+
 These networks judge. They never guide training or sampling: a model that is optimised against its judge pleases the
 judge.
 """
@@ -12,7 +14,9 @@ from gencore.metrics.density_coverage import DensityCoverage, density_coverage
 from gencore.metrics.energy import energy_distance
 from gencore.metrics.features import DigitFeatures, Features, InceptionFeatures, SqueezeNetFeatures
 from gencore.metrics.frechet import frechet_distance, frechet_distance_of, gaussian
+from gencore.metrics.judge import load, measure
 from gencore.metrics.kid import KernelDistance, cubic_kernel, kernel_distance, mmd2
+from gencore.metrics.loop import train
 from gencore.metrics.memorisation import nearest_neighbours
 from gencore.metrics.precision_recall import PrecisionRecall, precision_recall
 from gencore.metrics.report import ClassShares, Measure, Report, evaluate
@@ -36,7 +40,10 @@ __all__ = [
     "frechet_distance_of",
     "gaussian",
     "kernel_distance",
+    "load",
+    "measure",
     "mmd2",
     "nearest_neighbours",
     "precision_recall",
+    "train",
 ]

@@ -21,7 +21,7 @@ from gencore import zoo
 from gencore.data import to_float
 from gencore.errors import InputError
 from gencore.integrity import check_file, sha256
-from gencore.metrics.train import load
+from gencore.metrics.judge import load
 
 SQUEEZENET = Path(__file__).parents[1] / "data" / "assets" / "squeezenet11_fp16.npz"
 INCEPTION_HASH = "6726825d"  # first digits of the SHA-256, part of the file's published name
@@ -78,7 +78,7 @@ class DigitFeatures:
     def __init__(
         self, folder: Path | str | None = None, device: torch.device | str = "cpu", batch_size: int = 256
     ) -> None:
-        self._network, recipe = load(folder or zoo.folder("digit_classifier"))
+        (self._network,), recipe = load(folder or zoo.folder("digit_classifier"))
         self._network.to(device)
         self._device, self._batch_size, self._size = device, batch_size, recipe.data.size
         self.dimension = recipe.network.features

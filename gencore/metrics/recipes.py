@@ -6,6 +6,7 @@ from gencore.data import Digits
 from gencore.errors import InputError
 from gencore.networks.classifier import Classifier
 from gencore.training.device import Precision
+from gencore.training.optimiser import AdamW
 
 
 @dataclass(frozen=True)
@@ -32,25 +33,6 @@ class Augmentation:
     scale: float = 0.1
     shear: float = 0.2
     noise: float = 0.3
-
-
-@dataclass(frozen=True)
-class AdamW:
-    """AdamW (Loshchilov & Hutter 2019), warmed up, then lowered along half a cosine to zero at the last image.
-
-    Attributes
-    ----------
-    lr : float
-        Highest learning rate.
-    weight_decay : float
-        Share of a weight that decays a step, in units of the learning rate.
-    warm_up : int
-        Images until the learning rate is at its highest.
-    """
-
-    lr: float = 3e-3
-    weight_decay: float = 1e-2
-    warm_up: int = 6_400
 
 
 @dataclass(frozen=True)

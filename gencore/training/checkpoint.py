@@ -41,7 +41,8 @@ def open_run(folder: Path, recipe: Any) -> None:
     """
     path = folder / "recipe.json"
     if path.exists():
-        ours, theirs = recipe_io.to_dict(recipe), json.loads(path.read_text("utf-8"))
+        theirs = recipe_io.to_dict(recipe_io.read(type(recipe), path))  # fields that came later have their defaults
+        ours = recipe_io.to_dict(recipe)
         if ours != theirs:
             field = _first_difference(theirs, ours)
             raise InputError(f"{path}: this run was started with another recipe (field '{field}'); choose another folder")

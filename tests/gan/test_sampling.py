@@ -28,12 +28,12 @@ def test_halfway_between_orthogonal_vectors():
 
 @pytest.mark.parametrize("name", ["dcgan_digits", "dcgan_emoji"])
 def test_zoo_models_draw_what_their_pictures_show(name):
-    (generator, discriminator), recipe = gan.load(zoo.folder(name))
-    images = gan.sample(generator, recipe.network.latent, 8, seed=0)
+    model = (generator, discriminator), recipe = gan.load(zoo.folder(name))
+    images = gan.sample(model, 8, seed=0)
     assert images.shape == (8, recipe.data.channels, recipe.data.size, recipe.data.size)
     assert images.std(0).mean() > 0.1, "eight latents, one picture"
     assert discriminator(images).shape == (8,)
-    assert sum(p.numel() for p in generator.parameters()) == zoo.card(name)["parameters"]
+    assert gan.parameters(model) == sum(p.numel() for p in generator.parameters()) == zoo.card(name)["parameters"]
 
 
 def test_weights_of_another_model_are_refused(tmp_path):

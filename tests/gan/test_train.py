@@ -45,7 +45,7 @@ def run(recipe, folder=None, **options):
 
 
 def weights(state):
-    return checkpoint.flatten({**state.networks._asdict(), "ema": state.ema.network})
+    return checkpoint.flatten({**state.networks._asdict(), "ema": state.averaged.generator})
 
 
 def assert_same(a, b, **tolerance):
@@ -143,10 +143,10 @@ def test_checkpoint_keys_are_the_same_compiled(tmp_path, monkeypatch):
 
 
 def test_each_player_moves_only_on_its_turn():
-    networks = gan.sampling.build(TINY)
+    networks = gan.build(TINY)
     x, z = torch.rand(4, 1, 14, 14), torch.randn(4, 8)
     for turn, other in (("discriminator", "generator"), ("generator", "discriminator")):
-        with gan.train.__globals__["_frozen"](getattr(networks, other)):
+        with gan.loop._frozen(getattr(networks, other)):
             getattr(TINY.objective, turn)(networks, x, None, gan.Draw(z)).total.backward()
         assert all(p.grad is None for p in getattr(networks, other).parameters())
         assert all(p.grad.abs().sum() > 0 for p in getattr(networks, turn).parameters() if p.ndim == 4)
@@ -156,7 +156,7 @@ def test_each_player_moves_only_on_its_turn():
 @pytest.mark.parametrize("recipe", [dcgan_digits, dcgan_emoji])
 def test_every_recipe_takes_steps_and_every_parameter_moves(recipe):
     recipe = replace(recipe(), images=24, batch_size=8, log_every=8)
-    before = checkpoint.flatten(gan.sampling.build(recipe)._asdict())
+    before = checkpoint.flatten(gan.build(recipe)._asdict())
     state = run(recipe)
     after = checkpoint.flatten(state.networks._asdict())
     still = [key for key in before if before[key].is_floating_point() and torch.equal(before[key], after[key])]
@@ -203,8 +203,9 @@ def test_replay_pictures_are_written_at_halvings(tmp_path):
 
 
 def test_a_sample_does_not_depend_on_its_batch():
-    networks = gan.sampling.build(INDEPENDENT)
-    images = gan.sample(networks.generator.eval(), 8, 5, seed=3)
-    assert torch.allclose(images[:2], gan.sample(networks.generator, 8, 2, seed=3), atol=1e-6)
-    assert torch.allclose(images, gan.sample(networks.generator, 8, 5, seed=3, batch_size=2), atol=1e-6)
-    assert not torch.allclose(images, gan.sample(networks.generator, 8, 5, seed=4))
+    model = gan.build(INDEPENDENT), INDEPENDENT
+    images = gan.sample(model, 5, seed=3)
+    assert torch.allclose(images[:2], gan.sample(model, 2, seed=3), atol=1e-6)
+    assert torch.allclose(images, gan.sample(model, 5, seed=3, batch_size=2), atol=1e-6)
+    assert torch.allclose(images[2:4], gan.sample(model, 2, seed=3, first=2), atol=1e-6)
+    assert not torch.allclose(images, gan.sample(model, 5, seed=4))

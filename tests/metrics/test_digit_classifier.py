@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from gencore import zoo
 from gencore.data import Batches, Digits
 from gencore.errors import InputError
-from gencore.metrics import train as training
-from gencore.metrics.recipes import AdamW, Augmentation, ClassifierRecipe, digit_classifier
+from gencore.metrics import judge, loop
+from gencore.metrics.recipes import Augmentation, ClassifierRecipe, digit_classifier
 from gencore.networks.classifier import Classifier
 from gencore.training import checkpoint, recipe_io, rng
 from gencore.training.loss import NonFiniteLoss
+from gencore.training.optimiser import AdamW
 
 TINY = ClassifierRecipe(
     data=Digits(7),
@@ -32,14 +33,14 @@ STILL = Augmentation(shift=0, rotation=0, scale=0, shear=0, noise=0)
 
 
 def run(recipe, folder=None, steps=None):
-    for step, state in enumerate(training.train(recipe, folder, device="cpu"), 1):
+    for step, state in enumerate(loop.train(recipe, folder, device="cpu"), 1):
         if step == steps:
             break
     return state
 
 
 def weights(state):
-    return checkpoint.flatten({"now": state.classifier, "ema": state.ema.network})
+    return checkpoint.flatten({"now": state.networks.classifier, "ema": state.averaged.classifier})
 
 
 def same(a, b):
@@ -68,7 +69,7 @@ def test_six_steps_equal_three_and_resume_three(tiny, tmp_path):
 
 
 def test_every_parameter_learns(tiny):
-    before = checkpoint.flatten({"now": training.build(TINY)})
+    before = checkpoint.flatten({"now": judge.build(TINY).classifier})
     for key, value in before.items():
         assert not torch.equal(value, tiny[key]), key
 
@@ -106,7 +107,7 @@ def test_trains_on_the_train_split_only(monkeypatch):
 
 def test_learning_rate_rises_then_falls_to_zero():
     recipe = replace(TINY, images=1600, batch_size=16, optimiser=AdamW(lr=0.5, warm_up=160))
-    rates = [training.learning_rate(recipe, seen) for seen in range(0, 1600, 16)]
+    rates = [recipe.optimiser.learning_rate(seen, 16, 1600) for seen in range(0, 1600, 16)]
     assert rates.index(max(rates)) == 9 and rates[0] == pytest.approx(0.05)
     assert rates[50] == pytest.approx(0.25)
     assert 0 < rates[-1] < 2e-4
@@ -115,7 +116,7 @@ def test_learning_rate_rises_then_falls_to_zero():
 def test_loss_is_the_negative_log_probability():
     network = torch.nn.Flatten()
     x, labels = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]), torch.tensor([0, 2])
-    loss = training.cross_entropy(network, x, labels)
+    loss = loop.cross_entropy(network, x, labels)
     probability = math.e / (math.e + 2), 1 / (math.exp(2) + 2)
     assert loss.total.item() == pytest.approx(-(math.log(probability[0]) + math.log(probability[1])) / 2)
     assert loss.parts["accuracy"].item() == 0.5
@@ -123,16 +124,16 @@ def test_loss_is_the_negative_log_probability():
 
 def test_augmentation_without_strength_changes_nothing():
     x = Batches(Digits().load("train"), 8, 0).at(0).x
-    torch.testing.assert_close(training.augment(x, STILL, rng.generator(0, 0, "a")), x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(loop.augment(x, STILL, rng.generator(0, 0, "a")), x, atol=1e-5, rtol=0)
 
 
 def test_augmentation_keeps_the_range_and_the_background():
     x = Batches(Digits().load("train"), 64, 0).at(0).x
-    moved = training.augment(x, replace(Augmentation(), noise=0.0), rng.generator(0, 0, "a"))
+    moved = loop.augment(x, replace(Augmentation(), noise=0.0), rng.generator(0, 0, "a"))
     assert moved.shape == x.shape and moved.min() == -1 and moved.max() <= 1
     assert (moved[:, :, 0, 0] == -1).all()  # what comes in from outside is black
     assert (moved - x).abs().mean() > 0.05
-    noisy = training.augment(x, replace(STILL, noise=0.2), rng.generator(0, 0, "a"))
+    noisy = loop.augment(x, replace(STILL, noise=0.2), rng.generator(0, 0, "a"))
     assert noisy.min() == -1 and noisy.max() == 1
     assert 0.01 < (noisy - x).abs().mean() < 0.1
 
@@ -142,7 +143,7 @@ def test_augmentation_strengths_are_in_their_units(field, expected):
     # A bright square at the centre: how far its centre of mass or its edge moves, at most.
     x = torch.full((256, 1, 28, 28), -1.0)
     x[:, :, 10:18, 10:18] = 1
-    moved = training.augment(x, replace(STILL, **{field: expected}), rng.generator(1, 0, "a"))
+    moved = loop.augment(x, replace(STILL, **{field: expected}), rng.generator(1, 0, "a"))
     mass = (moved + 1)[:, 0] / 2  # (B, H, W)
     place = torch.arange(28.0)
     if field == "shift":
@@ -162,14 +163,14 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="single process"):
-        next(training.train(TINY))
+        next(loop.train(TINY))
 
 
 def test_the_shipped_classifier_is_what_its_card_says():
-    classifier, recipe = training.load(zoo.folder("digit_classifier"))
+    (classifier,), recipe = judge.load(zoo.folder("digit_classifier"))
     card = zoo.card("digit_classifier")
     assert recipe == digit_classifier()
-    accuracy = training.accuracy(classifier, Digits().load("heldout"))
+    accuracy = judge.accuracy(classifier, Digits().load("heldout"))
     assert accuracy >= 0.99
     assert accuracy == pytest.approx(card["metrics"][0]["value"], abs=0.0015)  # one image may flip on another processor
     assert not classifier.training and not any(p.requires_grad for p in classifier.parameters())
@@ -179,7 +180,7 @@ def test_truncated_weights_are_one_clear_error(shipped, monkeypatch):
     path = shipped / "ema.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(InputError, match="ema.safetensors: not a whole safetensors file"):
-        training.load(shipped)
+        judge.load(shipped)
     monkeypatch.setattr(zoo, "ROOT", shipped.parent)
     with pytest.raises(InputError, match="ema.safetensors: checksum differs"):
         zoo.folder("digit_classifier")
@@ -200,7 +201,7 @@ def test_a_wrong_recipe_field_is_named(shipped):
     recipe["network"]["widht"] = recipe["network"].pop("width")
     (shipped / "recipe.json").write_text(json.dumps(recipe), "utf-8")
     with pytest.raises(InputError, match="recipe.json: field 'network.widht': unknown in Classifier; did you mean 'width'"):
-        training.load(shipped)
+        judge.load(shipped)
 
 
 def test_weights_of_another_size_are_named(shipped):
@@ -208,7 +209,7 @@ def test_weights_of_another_size_are_named(shipped):
     recipe["network"]["width"] = 8
     (shipped / "recipe.json").write_text(json.dumps(recipe), "utf-8")
     with pytest.raises(InputError, match="classifier.body.0.weight' has shape"):
-        training.load(shipped)
+        judge.load(shipped)
 
 
 def test_recipe_survives_json_and_refuses_nonsense():

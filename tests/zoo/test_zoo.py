@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gencore import gan, zoo
-from gencore.cli import recipes
+from gencore.families import recipes
 from gencore.data import to_uint8
 from gencore.errors import InputError
 from gencore.metrics.features import DigitFeatures
@@ -69,8 +69,8 @@ def test_digits_cover_all_classes():
     classes = json.loads((zoo.folder("dcgan_digits") / "card.json").read_text())["metrics"]["classes"]
     assert classes["samples"] == 10_000
     assert min(classes["shares"].values()) > 0.04
-    networks, recipe = gan.load(zoo.folder("dcgan_digits"))
-    judge, images = DigitFeatures(), to_uint8(gan.sample(networks.generator, recipe.network.latent, 2000, seed=7))
+    model = gan.load(zoo.folder("dcgan_digits"))
+    judge, images = DigitFeatures(), to_uint8(gan.sample(model, 2000, seed=7))
     counts = torch.bincount(judge.probabilities(judge(images)).argmax(1), minlength=10)
     # Within four standard errors of what the card says, so that it cannot be another model's card.
     for digit, share in classes["shares"].items():
