@@ -13,7 +13,7 @@ from gencore.vae.objectives import (
     log_weights,
 )
 from gencore.vae.recipes import VAERecipe
-from gencore.vae.sampling import load, log_likelihood, reconstruct, sample
+from gencore.vae.sampling import draws, load, log_likelihood, measure, parameters, reconstruct, sample
 
 __all__ = [
     "ELBO",
@@ -25,11 +25,14 @@ __all__ = [
     "Networks",
     "VAERecipe",
     "VectorQuantised",
+    "draws",
     "kl_divergence",
     "load",
     "log_likelihood",
     "log_prior_minus_posterior",
     "log_weights",
+    "measure",
+    "parameters",
     "reconstruct",
     "sample",
     "train",

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gencore.data import ImageSet, to_float
 from gencore.errors import InputError
@@ -14,6 +14,7 @@ from gencore.networks.ladder import Ladder, LadderVAE
 from gencore.networks.vae import VAE
 from gencore.networks.vqvae import VQ, VQVAE
 from gencore.training import checkpoint, recipe_io, rng
+from gencore.vae.likelihoods import Gaussian
 from gencore.vae.objectives import ELBO, IWAE, Networks, log_weights
 from gencore.vae.recipes import VAERecipe
 
@@ -56,9 +57,10 @@ def load(folder: Path | str) -> tuple[Networks, VAERecipe]:
 
 @torch.inference_mode()
 def sample(
-    trained: tuple[Networks, VAERecipe],
+    model: tuple[Networks, VAERecipe],
     count: int,
     seed: int,
+    first: int = 0,
     batch_size: int = 250,
     cond: Tensor | None = None,
     temperature: float = 1.0,
@@ -67,10 +69,12 @@ def sample(
 
     Parameters
     ----------
-    trained : tuple
+    model : tuple of Networks and VAERecipe
         What `load` returns.
     count, seed : int
-        How many images, and which series; image ``i`` of a series does not depend on the batch it is drawn in.
+        How many images, and from which series; image ``i`` depends on ``(seed, i)`` only.
+    first : int
+        Number of the first image in the series.
     batch_size : int
         Images computed at once.
     cond : Tensor, optional
@@ -88,25 +92,26 @@ def sample(
     InputError
         If the model has no prior to draw from, as a VQ-VAE.
     """
-    (model,), recipe = trained
+    (network,), recipe = model
     _check_has_prior(recipe)
-    device = next(model.parameters()).device
-    pictures = []
-    for first in range(0, count, batch_size):
-        eps = latent_noise(model.latent_shapes, min(batch_size, count - first), seed, first)
-        classes = None if cond is None else cond[first : first + batch_size].to(device)
-        params = model.generate(tuple(temperature * each.to(device) for each in eps), classes)
+    device, pictures = next(network.parameters()).device, []
+    for start in range(0, count, batch_size):
+        eps = latent_noise(network.latent_shapes, min(batch_size, count - start), seed, first + start)
+        classes = None if cond is None else cond[start : start + batch_size].to(device)
+        params = network.generate(tuple(temperature * each.to(device) for each in eps), classes)
         pictures.append(recipe.objective.likelihood.location(params).cpu())
     return torch.cat(pictures)
 
 
 @torch.inference_mode()
-def reconstruct(trained: tuple[Networks, VAERecipe], images: Tensor, batch_size: int = 250, cond: Tensor | None = None) -> Tensor:
+def reconstruct(
+    model: tuple[Networks, VAERecipe], images: Tensor, batch_size: int = 250, cond: Tensor | None = None
+) -> Tensor:
     """Return what the model makes of images: encoded to the posterior's mean, or to codes, and decoded.
 
     Parameters
     ----------
-    trained : tuple
+    model : tuple of Networks and VAERecipe
         What `load` returns.
     images : Tensor
         uint8 or float in [-1, 1], ``(N, C, H, W)``.
@@ -120,24 +125,24 @@ def reconstruct(trained: tuple[Networks, VAERecipe], images: Tensor, batch_size:
     Tensor
         float32 ``(N, C, H, W)`` in [-1, 1], on the CPU.
     """
-    (model,), recipe = trained
-    device = next(model.parameters()).device
+    (network,), recipe = model
+    device = next(network.parameters()).device
     images = to_float(images) if images.dtype == torch.uint8 else images
     pictures = []
     for first in range(0, len(images), batch_size):
         x = images[first : first + batch_size].to(device)
         classes = None if cond is None else cond[first : first + batch_size].to(device)
-        if isinstance(model, VQVAE):
-            pictures.append(model(x, classes)[0].float().clamp(-1, 1).cpu())
+        if isinstance(network, VQVAE):
+            pictures.append(network(x, classes)[0].float().clamp(-1, 1).cpu())
         else:
-            eps = tuple(x.new_zeros(len(x), *shape) for shape in model.latent_shapes)
-            pictures.append(recipe.objective.likelihood.location(model(x, eps, classes)[0]).cpu())
+            eps = tuple(x.new_zeros(len(x), *shape) for shape in network.latent_shapes)
+            pictures.append(recipe.objective.likelihood.location(network(x, eps, classes)[0]).cpu())
     return torch.cat(pictures)
 
 
 @torch.inference_mode()
 def log_likelihood(
-    trained: tuple[Networks, VAERecipe],
+    model: tuple[Networks, VAERecipe],
     data: ImageSet,
     draws: int,
     seed: int = 0,
@@ -147,7 +152,7 @@ def log_likelihood(
 
     Parameters
     ----------
-    trained : tuple
+    model : tuple of Networks and VAERecipe
         What `load` returns.
     data : ImageSet
         Images; if the recipe binarises, each is binarised once, in a way that follows from its place in the set.
@@ -165,9 +170,9 @@ def log_likelihood(
     elbos : Tensor
         float64 ``(N,)``: mean of their logarithms, which estimates the evidence lower bound.
     """
-    (model,), recipe = trained
+    (network,), recipe = model
     _check_has_prior(recipe)
-    device, bounds, elbos = next(model.parameters()).device, [], []
+    device, bounds, elbos = next(network.parameters()).device, [], []
     each = min(draws, at_once)  # draws of an image at a time
     batch = max(1, at_once // each)
     for first in range(0, len(data), batch):
@@ -181,13 +186,49 @@ def log_likelihood(
             rows = min(each, draws - start)
             eps = tuple(
                 rng.normal((len(x) * rows, *shape), seed, first, f"draw {start} level {level}").to(device)
-                for level, shape in enumerate(model.latent_shapes)
+                for level, shape in enumerate(network.latent_shapes)
             )
-            weights.append(log_weights(model, recipe.objective.likelihood, x, cond, eps, rows).double().cpu())
+            weights.append(log_weights(network, recipe.objective.likelihood, x, cond, eps, rows).double().cpu())
         stacked = torch.cat(weights, 1)  # (B, K)
         bounds.append(stacked.logsumexp(1) - math.log(draws))
         elbos.append(stacked.mean(1))
     return torch.cat(bounds), torch.cat(elbos)
+
+
+def draws(recipe: VAERecipe) -> bool:
+    """Whether models of this recipe draw pictures: those with a prior over their latent variables do."""
+    return isinstance(recipe.objective, (ELBO, IWAE))
+
+
+def measure(model: tuple[Networks, VAERecipe]) -> list[dict]:
+    """Measure what a card says beside the judgement on pictures: bounds on likelihood, or the error of reconstructions.
+
+    Both are taken on held-out images, at most 1,000 of them; a bound from 100 latent draws for each.
+    """
+    _, recipe = model
+    data = recipe.data.load("heldout")
+    data = data.subset(torch.arange(min(len(data), 1_000)))
+    cond = data.labels if is_conditional(recipe) else None
+    squared = (reconstruct(model, data.images, cond=cond) - to_float(data.images)).square().flatten(1).mean(1)
+    found = {"peak signal-to-noise ratio of reconstructions, dB": (10 * torch.log10(4 / squared)).mean().item()}
+    if draws(recipe) and not isinstance(recipe.objective.likelihood, Gaussian):
+        bounds, elbos = log_likelihood(model, data, draws=100)
+        found |= {"evidence lower bound, nats": elbos.mean().item(), "bound from 100 draws, nats": bounds.mean().item()}
+        pixels = data.images[0].numel()
+        found["bits per dimension, at most"] = -bounds.mean().item() / (pixels * math.log(2))
+    return [{"name": name, "on": data.name, "samples": len(data), "value": value} for name, value in found.items()]
+
+
+def parameters(model: tuple[Networks, VAERecipe]) -> int:
+    """Return how many parameters it takes to draw: all that the prior's draws pass through."""
+    (network,), recipe = model
+    idle = {id(p) for name in ("encoder", "stem", "up", "shrink") for p in _parameters_of(network, name)}
+    return sum(p.numel() for p in network.parameters() if id(p) not in idle)
+
+
+def _parameters_of(network: nn.Module, name: str) -> list[nn.Parameter]:
+    part = getattr(network, name, None)
+    return list(part.parameters()) if isinstance(part, nn.Module) else []
 
 
 def latent_noise(shapes: tuple[tuple[int, ...], ...], count: int, seed: int, first: int = 0) -> tuple[Tensor, ...]:
@@ -204,5 +245,5 @@ def is_conditional(recipe: VAERecipe) -> bool:
 
 
 def _check_has_prior(recipe: VAERecipe) -> None:
-    if not isinstance(recipe.objective, (ELBO, IWAE)):
+    if not draws(recipe):
         raise InputError("this model compresses pictures and draws none: its codes have no prior yet")
