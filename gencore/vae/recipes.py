@@ -101,12 +101,13 @@ def ladder_binarised() -> VAERecipe:
 
 
 def vae_digits() -> VAERecipe:
-    """Convolutional VAE on the 9,000 training digits, 256 grey levels, a latent vector of 16 numbers. Not run yet."""
+    """Convolutional VAE on the 9,000 training digits, binarised anew whenever one is seen; a latent vector of 16. Not run yet."""
     return VAERecipe(
         data=Digits(),
-        network=Autoencoder(size=28, channels=1, out_channels=2, latent=16, width=16, multipliers=(1, 2, 4)),
-        objective=ELBO(DiscretisedLogistic()),
-        images=600_000,
+        network=Autoencoder(size=28, channels=1, latent=16, width=16, multipliers=(1, 2, 4)),
+        objective=ELBO(Bernoulli()),
+        augmentation=Binarise(),
+        images=500_000,
         precision="bf16",
     )
 
