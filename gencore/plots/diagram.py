@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
 import torch
@@ -283,7 +283,7 @@ def _place(boxes: Iterable[_Box], arrows: list[_Arrow], dpi: float) -> tuple[flo
     lowest = min(box.bottom for box in boxes) - SPACE
     for box in boxes:
         box.y, box.top, box.bottom = box.y - lowest, box.top - lowest, box.bottom - lowest
-    return SPACE + sum(columns) + sum(gaps), -lowest
+    return tuple(ceil(side * dpi) / dpi for side in (SPACE + sum(columns) + sum(gaps), -lowest))  # whole pixels
 
 
 def _draw_box(ax: "Axes", box: _Box, colour: str) -> None:

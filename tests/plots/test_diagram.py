@@ -185,6 +185,12 @@ def test_sizes_follow_resolution_and_channels():
     assert width["vector"] < width["map"]
 
 
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_pictures_are_a_whole_number_of_pixels_large(name):
+    figure = diagram(**DRAWINGS[name])
+    assert all(side == pytest.approx(round(side), abs=1e-6) for side in figure.bbox.size)
+
+
 def test_ends_are_grey_and_operators_round():
     patches, *_ = parts(diagram(**BLOCK))
     blue = {name for name, patch in patches.items() if to_hex(patch.get_facecolor()) == PALETTE[0].lower()}
