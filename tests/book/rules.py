@@ -16,7 +16,7 @@ from tools.setup_cell import CELL_ID, CELL_TAGS, book_address, setup_cell
 
 MAX_BYTES = 1_500_000
 MAX_WIDTH = 100  # characters of code that fit the site's column, by the font size in book/web/static/book.css
-WORDS_A_MINUTE, SECONDS_A_LINE, SECONDS_A_FORMULA = 150, 5, 30  # of prose, of unfolded code, of displayed mathematics
+WORDS_A_MINUTE, CHARACTERS_A_MINUTE, FORMULAS_A_MINUTE = 150, 600, 2  # of prose, unfolded code, displayed mathematics
 LEVELS = ("warm-up", "core", "challenge", "open")
 FENCE_LANGUAGES = {"python", "bash", "console", "text", "json", "yaml", "toml", "diff", "powershell"}
 FIGURE_TYPES = ("image/png", "image/jpeg")
@@ -162,13 +162,13 @@ def cost_line(chapter: Chapter) -> list[str]:
 
 
 def reading_minutes(chapter: Chapter) -> float:
-    """Return how long a first reading takes, by the rule that the teaching page tells; solutions are not read."""
+    """Return how long a first reading takes, by the rule that the teaching page tells; what is folded is not read."""
     text = "\n".join(text for _, text in chapter.prose)
     formulas = re.findall(r"(?s)\$\$.*?\$\$", text)
     words = len(re.sub(r"(?s)\$\$.*?\$\$", " ", re.sub(r"\$[^$\n]+\$", "x", text)).split())
     shown = [cell.source for cell in chapter.code if not {"hide-input", "hide-cell"} & set(tags(cell))]
-    lines = sum(bool(line.strip()) for source in shown for line in source.splitlines())
-    return words / WORDS_A_MINUTE + (lines * SECONDS_A_LINE + len(formulas) * SECONDS_A_FORMULA) / 60
+    characters = sum(len(line.strip()) for source in shown for line in source.splitlines())
+    return words / WORDS_A_MINUTE + characters / CHARACTERS_A_MINUTE + len(formulas) / FORMULAS_A_MINUTE
 
 
 def reading_time(chapter: Chapter) -> list[str]:
