@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, copysign, sqrt
 from typing import TYPE_CHECKING
 
 import torch
@@ -316,12 +316,13 @@ def _draw_arrow(ax: "Axes", arrow: _Arrow) -> None:
         where = dict(position=(a.x + SPACE, (points[0][1] + points[1][1]) / 2), ha="left", va="center")
         points = points if upper is a else points[::-1]
     elif arrow.in_row:
-        y = a.y + (min(a.height, b.height) / 4 if skip else 0)  # so that it does not hide a path
+        y = a.y + (min(a.height, b.height) / 4 if skip else 0)  # skips and paths should not hide each other
         points = [(start, y), (end, y)]
         where = dict(position=((start + end) / 2, y + air), ha="center", va="bottom")
     else:
         x = a.gaps[forward > 0] if arrow.bends_at_source else b.gaps[forward < 0]
-        points = [(start, a.y), (x, a.y), (x, b.y), (end, b.y)]
+        y = b.y + (copysign(b.height / 4, a.y - b.y) if skip else 0)
+        points = [(start, a.y), (x, a.y), (x, y), (end, y)]
         where = dict(position=(x, min(a.y, b.y) + LANE), ha="center", va="center")  # away from names, which stand low
         where["bbox"] = dict(fc="white", ec="none", pad=0.5)  # the arrow pauses for its text
     arrow.text.set(**where)

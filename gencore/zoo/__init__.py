@@ -7,10 +7,16 @@ A folder holds ``ema.safetensors`` (half precision), ``recipe.json``, ``card.jso
 import json
 from pathlib import Path
 
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
 from gencore.errors import InputError
 from gencore.integrity import SUMS, check_file
 
 ROOT = Path(__file__).parent
+COLUMNS = 16  # pictures in a row of a replay
 
 
 def names() -> list[str]:
@@ -42,3 +48,34 @@ def folder(name: str) -> Path:
 def card(name: str) -> dict:
     """Return a model's card: how it was trained, what that cost, and what it reached."""
     return json.loads((folder(name) / "card.json").read_text("utf-8"))
+
+
+def replay(name: str) -> tuple[list[int], Tensor]:
+    """Return what a model drew as its training went on.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"dcgan_digits"``.
+
+    Returns
+    -------
+    images_seen : list of int
+        How many training images the network had seen, rising.
+    pictures : Tensor
+        uint8 ``(rows, 16, C, H, W)``: a row for each of these moments, a column for each latent, the same in every row.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, it has no replay, or a file differs from what was shipped.
+    """
+    path, images_seen = folder(name) / "replay.png", card(name).get("replay_images_seen")
+    if not path.is_file() or not images_seen:
+        raise InputError(f"zoo: {name} was published without a replay")
+    with Image.open(path) as image:
+        page = torch.from_numpy(np.array(image))  # (rows H, 16 W) if grey, else with C at the end
+    rows, size = len(images_seen), page.shape[1] // COLUMNS
+    if page.shape[:2] != (rows * size, COLUMNS * size):
+        raise InputError(f"{path}: expected {rows} rows of {COLUMNS} square pictures, got {tuple(page.shape[:2])} pixels")
+    return images_seen, page.view(rows, size, COLUMNS, size, -1).permute(0, 2, 4, 1, 3)

@@ -174,6 +174,17 @@ def test_arrows_above_a_row_run_in_lanes_of_their_own():
     assert level["h", "sum1"] == level["sum1", "sum2"] < level["h", "sum2"]  # side by side, and one above both
 
 
+@pytest.mark.parametrize("name", ["unet", "around"])
+def test_skips_and_paths_do_not_hide_each_other(name):
+    drawing = DRAWINGS[name]
+    arrows = dict(zip(edges(drawing), parts(diagram(**drawing))[2]))
+    skips = {pair: way(arrows[pair]) for pair in map(tuple, drawing["skips"])}
+    for skip, points in skips.items():
+        for pair in set(arrows) - set(skips):
+            if pair[1] == skip[1]:
+                assert abs(points[-1][1] - way(arrows[pair])[-1][1]) > 0.04
+
+
 def test_sizes_follow_resolution_and_channels():
     shapes = {"map": (16, 32, 32), "half": (64, 16, 16), "tokens": (256, 16), "vector": (1024,)}
     patches, *_ = parts(diagram([list(shapes)], shapes))

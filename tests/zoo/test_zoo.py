@@ -8,6 +8,7 @@ from gencore import gan, zoo
 from gencore.families import recipes
 from gencore.data import to_uint8
 from gencore.errors import InputError
+from gencore.integrity import sha256
 from gencore.metrics.features import DigitFeatures
 from gencore.training import checkpoint, recipe_io
 from gencore.training.log import read_curve
@@ -42,6 +43,37 @@ def test_the_zoo_stays_small():
 def test_an_unknown_name_lists_those_there_are():
     with pytest.raises(InputError, match="no model named 'dcgan_cats'; there are: .*dcgan_digits"):
         zoo.folder("dcgan_cats")
+
+
+@pytest.mark.parametrize("name, channels, size", [("dcgan_digits", 1, 28), ("dcgan_emoji", 3, 32)])
+def test_a_replay_ends_with_what_the_model_draws(name, channels, size):
+    images_seen, pictures = zoo.replay(name)
+    assert images_seen == sorted(images_seen) and images_seen[-1] == zoo.card(name)["images_seen"]
+    assert pictures.dtype == torch.uint8 and pictures.shape == (len(images_seen), 16, channels, size, size)
+    model = gan.load(zoo.folder(name))
+    drawn = to_uint8(gan.sample(model, 16, seed=model[1].seed))
+    # weights are shipped in half precision, and what was drawn in training was not
+    assert (pictures[-1].int() - drawn.int()).abs().float().mean() < 1
+    assert (pictures[0].int() - drawn.int()).abs().float().mean() > 20
+
+
+def test_models_without_a_replay_say_so():
+    with pytest.raises(InputError, match="digit_classifier was published without a replay"):
+        zoo.replay("digit_classifier")
+
+
+def test_a_replay_that_does_not_fit_its_card_names_the_file(copy):
+    card = zoo.card("dcgan_digits")
+    (copy / "card.json").write_text(json.dumps(card | {"replay_images_seen": card["replay_images_seen"][1:]}), "utf-8")
+    _sum_again(copy)
+    with pytest.raises(InputError, match="replay.png: expected 8 rows of 16 square pictures"):
+        zoo.replay("dcgan_digits")
+
+
+def _sum_again(folder):
+    names = [line.split(maxsplit=1)[1] for line in (folder / "SHA256SUMS").read_text("utf-8").splitlines()]
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in names]
+    (folder / "SHA256SUMS").write_text("".join(lines), "utf-8")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "alter", "remove"])
