@@ -61,14 +61,14 @@ class Autoencoder:
             raise InputError(f"width {self.width}: must be a positive multiple of {GROUPS}")
         if not self.multipliers or min(self.multipliers) < 1:
             raise InputError(f"multipliers {self.multipliers}: give at least one, each 1 or more")
+        for name in ("channels", "out_channels", "latent", "blocks", "patch"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"{name} {value}: must be 1 or more")
+        if self.classes < 0:
+            raise InputError(f"classes {self.classes}: must be 0 (none) or more")
         factor = self.patch << (len(self.multipliers) - 1)
         if self.size < 1 or self.size % factor:
             raise InputError(f"size {self.size}: patch and multipliers need a multiple of {factor}")
-        for name in ("channels", "latent", "blocks", "patch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}: must be 1 or more")
-        if self.classes < 0:
-            raise InputError(f"classes {self.classes}: must be 0 (none) or more")
 
     @property
     def side(self) -> int:
@@ -141,9 +141,10 @@ class Decoder(nn.Module):
         width = config.widths[-1]
         self.config = config
         self.embed = _class_embedding(config)
-        self.stem = (
-            nn.Linear(config.latent, width * config.side**2) if config.flat else nn.Conv2d(config.latent, width, 3, padding=1)
-        )
+        if config.flat:
+            self.stem = nn.Linear(config.latent, width * config.side**2)
+        else:
+            self.stem = nn.Conv2d(config.latent, width, 3, padding=1)
         self.layers = nn.ModuleList()
         for level, next_width in reversed(list(enumerate(config.widths))):
             for _ in range(config.blocks):
@@ -156,7 +157,10 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(width, out_channels * config.patch**2, 3, padding=1)
 
     def forward(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return ``(B, out_channels, size, size)``, unbounded, for codes ``(B, *config.latent_shape)``."""
+        """Return ``(B, out_channels, size, size)``, unbounded, for codes ``(B, *config.latent_shape)``.
+
+        ``cond`` as in `Encoder.forward`.
+        """
         embedding = _embed(self.embed, cond)
         h = self.stem(z)
         if self.config.flat:

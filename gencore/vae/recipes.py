@@ -100,6 +100,26 @@ def ladder_binarised() -> VAERecipe:
     )
 
 
+def autoencoder_digits() -> VAERecipe:
+    """Plain autoencoder of the 9,000 training digits, 16 numbers a code: a VAE whose divergence costs nothing.
+
+    With nothing to pay for it, the encoder's noise learns to vanish beside the spread of the codes. Not run yet.
+    """
+    return VAERecipe(
+        data=Digits(),
+        network=Autoencoder(size=28, channels=1, latent=16, width=16, multipliers=(1, 2, 4)),
+        objective=ELBO(Gaussian(0.2), beta=0.0),
+        images=200_000,
+        precision="bf16",
+    )
+
+
+def autoencoder_plane() -> VAERecipe:
+    """The same with 2 numbers a code, so that all codes can be seen. Not run yet."""
+    digits = autoencoder_digits()
+    return replace(digits, network=replace(digits.network, latent=2))
+
+
 def vae_digits() -> VAERecipe:
     """Convolutional VAE on the 9,000 training digits, binarised anew whenever one is seen; a latent vector of 16. Not run yet."""
     return VAERecipe(
