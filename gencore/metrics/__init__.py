@@ -6,14 +6,17 @@ points in few dimensions; `nearest_neighbours` to look for memorised images.
 
 The digit classifier is trained here too: `train`, `load` and `measure` are the doors that each family has.
 
-These networks judge. They never guide training or sampling: a model that is optimised against its judge pleases the
-judge.
+`psnr`, `ssim` and `PerceptualDistance` compare pictures pair by pair.
+
+These networks judge. What is trained against its judge pleases the judge; the one exception, `PerceptualDistance` in the
+training of autoencoders, is stated on the cards of those models.
 """
 
 from gencore.metrics.density_coverage import DensityCoverage, density_coverage
 from gencore.metrics.energy import energy_distance
 from gencore.metrics.features import DigitFeatures, Features, InceptionFeatures, SqueezeNetFeatures
 from gencore.metrics.frechet import frechet_distance, frechet_distance_of, gaussian
+from gencore.metrics.image_quality import PerceptualDistance, psnr, ssim
 from gencore.metrics.judge import load, measure
 from gencore.metrics.kid import KernelDistance, cubic_kernel, kernel_distance, mmd2
 from gencore.metrics.loop import train
@@ -29,6 +32,7 @@ __all__ = [
     "InceptionFeatures",
     "KernelDistance",
     "Measure",
+    "PerceptualDistance",
     "PrecisionRecall",
     "Report",
     "SqueezeNetFeatures",
@@ -45,5 +49,7 @@ __all__ = [
     "mmd2",
     "nearest_neighbours",
     "precision_recall",
+    "psnr",
+    "ssim",
     "train",
 ]

@@ -3,8 +3,9 @@
 A distance means nothing without its features, so each network states its name, dimension and provenance, and reports
 repeat them. Only a Fréchet distance on `InceptionFeatures` may be called FID.
 
-Features judge, they never guide: no model of this library trains on them or samples with their help. A model that did
-would be rewarded for pleasing the judge instead of resembling the data.
+Features judge, they do not guide: a model that trains on them, or samples with their help, is rewarded for pleasing the
+judge instead of resembling the data. One kind of model does, and its card says so: autoencoders that compare pictures in
+the lower layers of SqueezeNet (`gencore.metrics.PerceptualDistance`). Judge those by another network too.
 """
 
 from pathlib import Path
@@ -24,6 +25,7 @@ from gencore.integrity import check_file, sha256
 from gencore.metrics.judge import load
 
 SQUEEZENET = Path(__file__).parents[1] / "data" / "assets" / "squeezenet11_fp16.npz"
+MEAN_COLOUR = (104.006, 116.669, 122.679)  # of ImageNet, in the order of SqueezeNet's weights: blue, green, red
 INCEPTION_HASH = "6726825d"  # first digits of the SHA-256, part of the file's published name
 
 
@@ -148,9 +150,8 @@ class SqueezeNetFeatures:
         )
         self._size, self._device, self._batch_size = size, device, batch_size
         # Channels last: half the time on a CPU (2.5 instead of 6 ms an image at 128 px, one thread).
-        self._network = _squeezenet(SQUEEZENET).to(device, memory_format=torch.channels_last)
-        # The weights expect blue, green, red from 0 to 255, less the mean colour of ImageNet.
-        self._mean = torch.tensor([104.006, 116.669, 122.679], device=device)[:, None, None]
+        self._network = squeezenet().to(device, memory_format=torch.channels_last)
+        self._mean = torch.tensor(MEAN_COLOUR, device=device)[:, None, None]
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return float32 ``(N, 512)`` on the CPU for images uint8 ``(N, 1 or 3, H, W)``.
@@ -264,9 +265,12 @@ def _resize(x: Tensor, size: int) -> Tensor:
     return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
-def _squeezenet(path: Path) -> nn.Module:
-    """Return SqueezeNet 1.1 up to its last fire module, in evaluation mode, with the shipped weights."""
-    with np.load(check_file(path), allow_pickle=False) as file:
+def squeezenet() -> nn.Sequential:
+    """Return SqueezeNet 1.1 up to its last fire module, in evaluation mode, with the shipped weights.
+
+    Its input is ``(B, 3, H, W)``: blue, green and red from 0 to 255, less `MEAN_COLOUR`.
+    """
+    with np.load(check_file(SQUEEZENET), allow_pickle=False) as file:
         weights = {key: torch.from_numpy(file[key]).float() for key in file.files}
     with torch.random.fork_rng(devices=[]):  # torchvision draws first weights that are at once replaced
         network = torchvision.models.squeezenet1_1(weights=None)

@@ -5,7 +5,12 @@ appendix A.1 (the codebook follows moving averages); Mentzer et al. 2024, "Finit
 simple", https://arxiv.org/abs/2309.15505, section 3.1.
 
 Neither moves anything in ``forward``. The codebook's averages move when the training loop hands back what the batch
-added up to.
+added up to. Equation numbers (VQ.n) are those of the chapter "Discrete codes".
+
+Deviations: codewords that hardly anything chooses are put onto vectors of the batch (the paper's codebook starts at
+random and has no cure; Dhariwal et al. 2020, https://arxiv.org/abs/2005.00341, section 3.1, restart it like this); the
+averages start empty, so that a codeword is the exact decay-weighted mean of what chose it; FSQ's shift is the inverse
+hyperbolic tangent, which the paper's listing gives as a tangent.
 """
 
 import math
@@ -30,15 +35,22 @@ class Quantised(NamedTuple):
     distance : Tensor
         Scalar: mean squared difference between the vectors' coordinates and those of their codewords, which are held
         fixed: the commitment term. 0 where there is nothing to commit to.
-    sums : dict of str to Tensor
-        What `VectorQuantiser.move` needs: how often each codeword was chosen ``(K,)``, and the sum of the vectors that
-        chose it ``(K, D)``.
+    counts : Tensor
+        float32 ``(K,)``: how often each codeword was chosen.
+    sums : Tensor or None
+        ``(K, D)``: sum of the vectors that chose each codeword, for `VectorQuantiser.move`; None where nothing moves.
     """
 
     z: Tensor
     codes: Tensor
     distance: Tensor
-    sums: dict[str, Tensor]
+    counts: Tensor
+    sums: Tensor | None = None
+
+
+def perplexity(counts: Tensor) -> Tensor:
+    """Return exp of the entropy of codes that occur ``counts`` ``(K,)`` times: how many codewords are in use, in effect."""
+    return torch.special.entr(counts / counts.sum()).sum().exp()  # (VQ.7)
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,8 @@ class Codebook:
     decay : float
         Share of the old averages that one step keeps.
     restart_below : float
-        A codeword chosen less often than this share of 1/K, on average, is put onto a vector of the batch. 0 never does.
+        A codeword whose moving count is below this share of the mean count is put onto a vector of the batch. 0 never
+        does.
     """
 
     size: int = 512
@@ -64,6 +77,8 @@ class Codebook:
             raise InputError(f"size {self.size}: a codebook has at least 2 codewords")
         if not 0 <= self.decay < 1:
             raise InputError(f"decay {self.decay}: must be at least 0 and below 1")
+        if not 0 <= self.restart_below < 1:
+            raise InputError(f"restart_below {self.restart_below}: must be at least 0 and below 1")
 
     def build(self, dimension: int) -> "VectorQuantiser":
         """Return the quantiser of vectors of this length."""
@@ -77,14 +92,15 @@ class FSQ:
     Attributes
     ----------
     levels : tuple of int
-        How many values each coordinate takes; their product is the alphabet's size.
+        How many values each coordinate takes, 3 or more (of two values none is zero); their product is the alphabet's
+        size.
     """
 
     levels: tuple[int, ...] = (8, 8, 8)
 
     def __post_init__(self) -> None:
-        if not self.levels or min(self.levels) < 2:
-            raise InputError(f"levels {self.levels}: give at least one, each 2 or more")
+        if not self.levels or min(self.levels) < 3:
+            raise InputError(f"levels {self.levels}: give at least one, each 3 or more")
 
     @property
     def size(self) -> int:
@@ -112,46 +128,45 @@ class VectorQuantiser(nn.Module):
     def __init__(self, config: Codebook, dimension: int) -> None:
         super().__init__()
         self.config = config
-        start = torch.randn(config.size, dimension)
-        self.register_buffer("codebook", start)  # (K, D)
-        self.register_buffer("counts", torch.ones(config.size))  # N_i, moving
-        self.register_buffer("sums", start.clone())  # m_i, moving
+        self.register_buffer("codebook", torch.randn(config.size, dimension))  # e, (K, D)
+        self.register_buffer("counts", torch.zeros(config.size))  # N, moving
+        self.register_buffer("sums", torch.zeros(config.size, dimension))  # m, moving
 
     def forward(self, z: Tensor) -> Quantised:
         """Quantise ``(B, D, H, W)``."""
-        z = z.float()
-        rows = z.movedim(1, -1)  # (B, H, W, D)
-        flat = rows.flatten(0, 2)  # (BHW, D)
-        codes = torch.cdist(flat.detach(), self.codebook).argmin(1)  # (BHW,), (VQ.1)
+        rows = z.float().movedim(1, -1)  # (B, H, W, D)
+        flat = rows.detach().flatten(0, 2)  # (BHW, D)
+        codes = torch.cdist(flat, self.codebook).argmin(1)  # (BHW,), (VQ.1)
         nearest = self.codebook[codes].view_as(rows)
         distance = (rows - nearest).square().mean()  # (VQ.4), last term
         straight = rows + (nearest - rows).detach()  # (VQ.2): forward the codeword, backward the identity
-        counts = torch.bincount(codes, minlength=self.config.size).float()
-        sums = torch.zeros_like(self.codebook).index_add_(0, codes, flat.detach())
-        return Quantised(straight.movedim(-1, 1), codes.view(rows.shape[:-1]), distance, {"counts": counts, "sums": sums})
+        counts = _count(codes, self.config.size)
+        sums = torch.zeros_like(self.codebook).index_add_(0, codes, flat)
+        return Quantised(straight.movedim(-1, 1), codes.view(rows.shape[:-1]), distance, counts, sums)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the codewords ``(B, D, H, W)`` of codes ``(B, H, W)``."""
         return self.codebook[codes].movedim(-1, 1)
 
     @torch.no_grad()
-    def move(self, sums: dict[str, Tensor], spare: Tensor) -> None:
-        """Move codewords towards the vectors that chose them, and restart those that hardly anything chooses.
+    def move(self, counts: Tensor, sums: Tensor, spare: Tensor) -> None:
+        """Move codewords to the average of the vectors that chose them, and restart those that hardly anything chooses.
 
         Parameters
         ----------
-        sums : dict of str to Tensor
-            `Quantised.sums`, added up over the batch.
+        counts, sums : Tensor
+            ``(K,)`` and ``(K, D)``: those of `Quantised`, added up over the batch.
         spare : Tensor
             ``(K, D)``: vectors of the batch, in random order; restarted codewords are put there.
         """
-        keep = self.config.decay
-        self.counts.lerp_(sums["counts"], 1 - keep)  # (VQ.5)
-        self.sums.lerp_(sums["sums"], 1 - keep)
-        used = self.counts > self.config.restart_below * self.counts.mean()  # (K,)
-        self.sums.copy_(torch.where(used[:, None], self.sums, spare * self.counts.mean()))
-        self.counts.copy_(torch.where(used, self.counts, self.counts.mean()))
-        self.codebook.copy_(self.sums / self.counts.clamp(min=1e-6)[:, None])
+        self.counts.lerp_(counts, 1 - self.config.decay)  # (VQ.5)
+        self.sums.lerp_(sums, 1 - self.config.decay)
+        average = self.counts.mean()
+        idle = (self.counts < self.config.restart_below * average)[:, None]  # (K, 1)
+        self.sums.copy_(torch.where(idle, spare * average, self.sums))
+        self.counts.copy_(torch.where(idle[:, 0], average, self.counts))
+        chosen = (self.counts > 0)[:, None]  # until then, a codeword stays where it began
+        self.codebook.copy_(torch.where(chosen, self.sums / self.counts[:, None], self.codebook))
 
 
 class FiniteScalarQuantiser(nn.Module):
@@ -173,17 +188,22 @@ class FiniteScalarQuantiser(nn.Module):
     def forward(self, z: Tensor) -> Quantised:
         """Quantise ``(B, D, H, W)``; the codewords lie in [-1, 1]."""
         rows = z.float().movedim(1, -1)  # (B, H, W, D)
-        # The paper's bound for L levels: tanh scaled to (L - 1) / 2, shifted by a half if L is even, so that rounding
-        # gives exactly L whole numbers.
+        # The paper's bound for L levels: tanh scaled to (L - 1) / 2, lowered by a half if L is even, so that rounding
+        # gives exactly L whole numbers, and shifted so that 0 stays 0.
         half = (self.levels - 1) * (1 - 1e-3) / 2
         offset = torch.where(self.levels % 2 == 1, 0.0, 0.5)
-        shift = torch.atanh(offset / half)
-        bounded = torch.tanh(rows + shift) * half - offset  # (B, H, W, D)
-        whole = bounded + (bounded.round() - bounded).detach()  # (VQ.6)
-        codes = ((whole.detach() + self.levels // 2) * self.basis).sum(-1).round().long()
-        return Quantised((whole / (self.levels // 2)).movedim(-1, 1), codes, rows.new_zeros(()), {})
+        bounded = torch.tanh(rows + torch.atanh(offset / half)) * half - offset  # (B, H, W, D), (VQ.6)
+        whole = bounded + (bounded.round() - bounded).detach()  # (VQ.2)
+        codes = ((whole.detach().round().long() + self.levels // 2) * self.basis).sum(-1)  # (B, H, W)
+        counts = _count(codes.flatten(), self.config.size)
+        return Quantised((whole / (self.levels // 2)).movedim(-1, 1), codes, rows.new_zeros(()), counts)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the codewords ``(B, D, H, W)`` of codes ``(B, H, W)``."""
         whole = codes[..., None] // self.basis % self.levels - self.levels // 2  # (B, H, W, D)
         return (whole / (self.levels // 2)).movedim(-1, 1)
+
+
+def _count(codes: Tensor, size: int) -> Tensor:
+    """Return how often each of ``size`` codes occurs, float32 ``(size,)``, without making a GPU wait."""
+    return torch.zeros(size, device=codes.device).index_add_(0, codes, torch.ones_like(codes, dtype=torch.float32))

@@ -30,6 +30,8 @@ class VQ:
     def __post_init__(self) -> None:
         if self.autoencoder.flat:
             raise InputError("autoencoder.flat: must be False; codes form a grid")
+        if self.autoencoder.out_channels not in (None, self.autoencoder.channels):
+            raise InputError("autoencoder.out_channels: a VQ-VAE returns images; leave it out")
         if isinstance(self.quantiser, FSQ) and self.autoencoder.latent != len(self.quantiser.levels):
             raise InputError(
                 f"autoencoder.latent is {self.autoencoder.latent}, but quantiser.levels has "

@@ -18,11 +18,14 @@ class Loss(NamedTuple):
     moves : dict of str to Tensor
         What this batch adds to a state that moves without a gradient, such as the averages of a codebook. The training
         loop adds it up and applies it.
+    picture : Tensor, optional
+        What an autoencoder made of the images, ``(B, C, H, W)``, with its gradient: for terms that other networks add.
     """
 
     total: Tensor
     parts: dict[str, Tensor]
     moves: dict[str, Tensor] = {}
+    picture: Tensor | None = None
 
 
 class NonFiniteLoss(ArithmeticError):

@@ -1,12 +1,17 @@
-"""The training loop of variational autoencoders: a lower bound goes up by stochastic gradients, and codebooks follow."""
+"""The training loop of variational autoencoders: a lower bound goes up by stochastic gradients, and codebooks follow.
+
+A recipe may let two more networks speak: a fixed one that measures a perceptual distance, and an adversary that learns.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gencore.data import Batches, to_uint8
+from gencore.metrics import PerceptualDistance
 from gencore.networks.vqvae import VQVAE
 from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed, rng
@@ -14,11 +19,20 @@ from gencore.training.ema import EMA
 from gencore.training.log import Extra
 from gencore.training.optimiser import set_learning_rate
 from gencore.training.run import Run
+from gencore.vae.adversary import discriminator_loss, with_adversary, with_perceptual
 from gencore.vae.objectives import IWAE, Draw, Networks
 from gencore.vae.recipes import VAERecipe
-from gencore.vae.sampling import is_conditional, build, reconstruct, sample
+from gencore.vae.sampling import build, build_discriminator, is_conditional, reconstruct, sample
 
+PERCEPTUAL_LAYERS = 2  # of SqueezeNet: edges and textures; what names a thing is left to those who judge
 REPLAY_SAMPLES = 16  # the same latent draws, or the same images reconstructed, at log-spaced image counts
+
+
+class Players(NamedTuple):
+    """The networks that learn: the model, and who plays against it. Only the model is averaged, shipped and loaded."""
+
+    model: nn.Module
+    discriminator: nn.Module
 
 
 def train(
@@ -65,7 +79,15 @@ def train(
     ema = EMA(networks.model, recipe.ema_half_life)
     averaged = networks._replace(model=ema.network)
     adam = recipe.optimiser.build(networks.model.parameters())
-    run = Run(recipe, folder, networks, averaged, {"adam": adam}, log)
+    learners, optimisers, adversary, features = networks, {"adam": adam}, recipe.adversary, None
+    if recipe.perceptual:
+        features = PerceptualDistance(PERCEPTUAL_LAYERS).to(device)
+    if adversary:
+        discriminator = build_discriminator(recipe).to(device)
+        learners = Players(networks.model, discriminator)
+        optimisers["discriminator"] = adversary.optimiser.build(discriminator.parameters())
+        replica = distributed.replicate(discriminator)
+    run = Run(recipe, folder, learners, averaged, optimisers, log)
     if compile:
         networks.model.compile()
     replicas = Networks(distributed.replicate(networks.model))
@@ -83,6 +105,7 @@ def train(
         objective, pieces = recipe.objective.after(seen), recipe.micro_batches
         parts: dict[str, Tensor] = {}
         moves: dict[str, list[Tensor]] = {}
+        pictures: list[Tensor] = []
         set_learning_rate(adam, recipe.optimiser.learning_rate(seen, recipe.batch_size, recipe.images))
 
         for piece in range(pieces):
@@ -90,10 +113,15 @@ def train(
             cond_piece = None if cond is None else cond.chunk(pieces)[piece]
             with devices.autocast(device, recipe.precision):
                 loss = objective(replicas, x_piece, cond_piece, Draw(tuple(eps_piece)))
+                if features:
+                    loss = with_perceptual(loss, x_piece, features, recipe.perceptual)
+                if adversary:
+                    last, weight = networks.model.decoder.head.weight, adversary.weight_after(seen)
+                    loss = with_adversary(loss, discriminator, last, weight)
+                    pictures.append(loss.picture.detach())
             share = len(x_piece) / len(x)
             (loss.total * share).backward()
-            for name, value in loss.parts.items():
-                parts[name] = parts.get(name, 0) + value.detach() * share
+            _add(parts, loss.parts, share)
             for name, value in loss.moves.items():
                 moves.setdefault(name, []).append(value)
         torch.nn.utils.clip_grad_norm_(networks.model.parameters(), recipe.clip)
@@ -102,12 +130,28 @@ def train(
         if moves:
             _move_codebook(networks.model, moves, rng.generator(recipe.seed, seen, "restart"))
 
+        if adversary:
+            lr = adversary.optimiser.learning_rate(seen, recipe.batch_size, recipe.images)
+            set_learning_rate(optimisers["discriminator"], lr)
+            for x_piece, picture in zip(x.chunk(pieces), pictures, strict=True):
+                with devices.autocast(device, recipe.precision):
+                    loss = discriminator_loss(replica, x_piece, picture)
+                (loss.total * len(x_piece) / len(x)).backward()
+                _add(parts, loss.parts, len(x_piece) / len(x))
+            optimisers["discriminator"].step()
+            optimisers["discriminator"].zero_grad()
+
         run.count(parts)
         ema.update(networks.model, run.images_seen, recipe.batch_size)
         if path := run.replay_path():
             save_grid(path, to_uint8(_replay(recipe, averaged, data.images)), REPLAY_SAMPLES)
         if run.report_due():
             yield run.report()
+
+
+def _add(total: dict[str, Tensor], parts: dict[str, Tensor], share: float) -> None:
+    for name, value in parts.items():
+        total[name] = total.get(name, 0) + value.detach() * share
 
 
 def _noise(
@@ -131,7 +175,7 @@ def _move_codebook(model: VQVAE, moves: dict[str, list[Tensor]], draw: torch.Gen
     pick = pick.to(vectors.device) - len(vectors) * distributed.rank()
     ours = (pick >= 0) & (pick < len(vectors))  # each picked vector lies with one process
     spare = torch.where(ours[:, None], vectors[pick.clamp(0, len(vectors) - 1)], 0)
-    model.quantiser.move(sums, distributed.sum_over_processes(spare))
+    model.quantiser.move(sums["counts"], sums["sums"], distributed.sum_over_processes(spare))
 
 
 def _replay(recipe: VAERecipe, averaged: Networks, images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gencore.errors import InputError
+from gencore.networks.quantiser import perplexity
 from gencore.networks.vae import Level
 from gencore.training.loss import Loss
 from gencore.vae.likelihoods import Bernoulli, DiscretisedLogistic, Gaussian
@@ -102,7 +103,7 @@ class ELBO:
         kl = sum(each.flatten(1).sum(1).mean() for each in kls)
         charged = sum(each.mean(0).reshape(each.shape[1], -1).sum(1).clamp(min=self.free_bits).sum() for each in kls)  # (VA.10)
         parts = {"bound": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
-        return Loss(reconstruction + self.beta * charged, parts)  # (VA.4)
+        return Loss(reconstruction + self.beta * charged, parts, picture=self.likelihood.location(params))  # (VA.4)
 
 
 @dataclass(frozen=True)
@@ -117,23 +118,43 @@ class VectorQuantised:
 
     commitment: float = 0.25
 
+    def __post_init__(self) -> None:
+        if self.commitment < 0:
+            raise InputError(f"commitment {self.commitment}: must be 0 or more")
+
     def after(self, images_seen: int) -> "VectorQuantised":
         """Return the objective itself: it has no warm-up."""
         return self
 
     def __call__(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw) -> Loss:
-        """Return the mean loss of a pixel's channel; parts are ``squared_error``, ``commitment`` and ``perplexity``.
+        """Return the mean loss of a pixel's channel.
 
-        The perplexity, exp of the entropy of the batch's codes, says how many codewords are in use.
+        Parameters
+        ----------
+        networks : Networks
+            A VQ-VAE.
+        x : Tensor
+            Images ``(B, C, H, W)`` in [-1, 1].
+        cond : Tensor or None
+            Classes ``(B,)`` for a conditional model.
+        draw : Draw
+            Takes no part: nothing is random here.
+
+        Returns
+        -------
+        Loss
+            Parts: ``squared_error``, ``commitment`` (without its weight) and ``perplexity``, the number of codewords that
+            the batch uses, in effect. If the codebook learns, ``moves`` hold ``counts``, ``sums`` and ``vectors``.
         """
         decoded, z, quantised = networks.model(x, cond)
         squared = (x - decoded.float()).square().mean()
-        usage = quantised.codes.flatten().bincount(minlength=networks.model.config.quantiser.size).float()
-        entropy = torch.special.entr(usage / usage.sum()).sum()
-        parts = {"squared_error": squared, "commitment": quantised.distance, "perplexity": entropy.exp()}
-        vectors = z.detach().float().movedim(1, -1).flatten(0, 2)  # (B * side * side, D)
-        moves = {**quantised.sums, "vectors": vectors} if quantised.sums else {}
-        return Loss(squared + self.commitment * quantised.distance, parts, moves)  # (VQ.4)
+        parts = {"squared_error": squared, "commitment": quantised.distance, "perplexity": perplexity(quantised.counts)}
+        moves = {}
+        if quantised.sums is not None:
+            vectors = z.detach().float().movedim(1, -1).flatten(0, 2)  # (B * side * side, D)
+            moves = {"counts": quantised.counts, "sums": quantised.sums, "vectors": vectors}
+        total = squared + self.commitment * quantised.distance  # (VQ.4)
+        return Loss(total, parts, moves, decoded.float().clamp(-1, 1))
 
 
 @dataclass(frozen=True)

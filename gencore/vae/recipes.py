@@ -10,6 +10,7 @@ from gencore.networks.ladder import Ladder
 from gencore.networks.vqvae import VQ
 from gencore.training.device import Precision
 from gencore.training.optimiser import AdamW
+from gencore.vae.adversary import Adversary
 from gencore.vae.likelihoods import Bernoulli, DiscretisedLogistic, Gaussian
 from gencore.vae.objectives import ELBO, IWAE, VectorQuantised
 
@@ -26,6 +27,10 @@ class VAERecipe:
         Kind and sizes of the network; size and channels must be those of the data. An `Autoencoder` makes a plain VAE.
     objective : ELBO, IWAE or VectorQuantised
         What is minimised; VectorQuantised belongs to VQ networks, the others to the rest.
+    perceptual : float
+        Weight of the perceptual distance that joins the objective, in its units; 0 for none. For autoencoders and VQ.
+    adversary : Adversary, optional
+        A discriminator that joins the training. For autoencoders and VQ.
     augmentation : Binarise, optional
         How each training image is varied when it is seen.
     optimiser : AdamW
@@ -51,6 +56,8 @@ class VAERecipe:
     data: Digits | Emoji | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
     network: Autoencoder | Ladder | Hierarchical | VQ
     objective: ELBO | IWAE | VectorQuantised = ELBO()
+    perceptual: float = 0.0
+    adversary: Adversary | None = None
     augmentation: Binarise | None = None
     optimiser: AdamW = AdamW(lr=1e-3, weight_decay=1e-3, beta2=0.99)
     images: int = 400_000
@@ -73,6 +80,14 @@ class VAERecipe:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be at least 1")
         if isinstance(self.network, VQ) != isinstance(self.objective, VectorQuantised):
             raise InputError("objective: VectorQuantised goes with a VQ network, and with no other")
+        if self.perceptual < 0:
+            raise InputError(f"perceptual is {self.perceptual}; it must be 0 or more")
+        if self.perceptual or self.adversary is not None:
+            if not isinstance(self.network, (Autoencoder, VQ)) or isinstance(self.objective, IWAE):
+                raise InputError("perceptual, adversary: they join an Autoencoder with ELBO, or a VQ network")
+        if self.adversary is not None and self.adversary.network.channels != self.data.channels:
+            ours, theirs = self.adversary.network.channels, self.data.channels
+            raise InputError(f"adversary.network.channels is {ours}, but the data have {theirs}; make them equal")
         if not isinstance(self.network, VQ):
             needed = self.data.channels * self.objective.likelihood.per_channel
             given = self.network.channels if self.network.out_channels is None else self.network.out_channels

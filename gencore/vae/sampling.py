@@ -11,6 +11,7 @@ from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.hierarchical import Hierarchical, HierarchicalVAE
 from gencore.networks.ladder import Ladder, LadderVAE
+from gencore.networks.patchgan import PatchDiscriminator
 from gencore.networks.vae import VAE
 from gencore.networks.vqvae import VQ, VQVAE
 from gencore.training import checkpoint, recipe_io, rng
@@ -25,6 +26,13 @@ def build(recipe: VAERecipe) -> Networks:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return Networks(kinds[type(recipe.network)](recipe.network))
+
+
+def build_discriminator(recipe: VAERecipe) -> PatchDiscriminator:
+    """Build the recipe's adversary with the weights that the recipe's seed draws."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return PatchDiscriminator(recipe.adversary.network)
 
 
 def load(folder: Path | str) -> tuple[Networks, VAERecipe]:
