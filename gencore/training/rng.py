@@ -61,10 +61,18 @@ def normal(
     return torch.randn(shape, generator=draw, dtype=torch.float32, device=device).chunk(world_size)[rank]
 
 
-def uniform(shape: tuple[int, ...], seed: int, images_seen: int, purpose: str, rank: int = 0, world_size: int = 1) -> Tensor:
-    """Draw uniform numbers in [0, 1) for the global batch on the CPU and return this process's slice, as `normal` does."""
-    whole = torch.rand(shape, generator=generator(seed, images_seen, purpose), dtype=torch.float32)
-    return whole.chunk(world_size)[rank]
+def uniform(
+    shape: tuple[int, ...],
+    seed: int,
+    images_seen: int,
+    purpose: str,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Draw uniform numbers in [0, 1) for the global batch and return this process's slice, as `normal` does."""
+    draw = generator(seed, images_seen, purpose, device)
+    return torch.rand(shape, generator=draw, dtype=torch.float32, device=device).chunk(world_size)[rank]
 
 
 def normal_per_image(count: int, shape: tuple[int, ...], seed: int, first: int = 0) -> Tensor:
