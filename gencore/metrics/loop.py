@@ -76,7 +76,8 @@ def train(
     while not run.done:
         seen = run.images_seen
         batch = batches.at(seen)
-        x = augment(batch.x, recipe.augmentation, rng.generator(recipe.seed, seen, "augmentation"))  # (B, C, H, W)
+        draw = rng.generator(recipe.seed, seen, "augmentation", device)
+        x = augment(batch.x, recipe.augmentation, draw)  # (B, C, H, W)
         set_learning_rate(adam, recipe.optimiser.learning_rate(seen, recipe.batch_size, recipe.images))
         with devices.autocast(device, recipe.precision):
             loss = cross_entropy(networks.classifier, x, batch.labels)
@@ -108,23 +109,23 @@ def augment(x: Tensor, settings: Augmentation, draw: torch.Generator) -> Tensor:
     settings : Augmentation
         The largest shift, rotation, change of size, shear and noise.
     draw : torch.Generator
-        Source of the randomness, on the CPU.
+        Source of the randomness, on the device of ``x``.
 
     Returns
     -------
     Tensor
         Shape and range of ``x``.
     """
-    uniform = (torch.rand(len(x), 6, generator=draw) * 2 - 1).unbind(1)  # six times (B,), in [-1, 1)
+    uniform = (torch.rand(len(x), 6, generator=draw, device=x.device) * 2 - 1).unbind(1)  # six times (B,), in [-1, 1)
     angle, scale = uniform[0] * math.radians(settings.rotation), 1 + uniform[1] * settings.scale
     shear = uniform[2] * settings.shear
     # grid_sample's coordinates run from -1 to 1, hence two units are a whole side.
     shift_x, shift_y = uniform[3] * settings.shift * 2 / x.shape[3], uniform[4] * settings.shift * 2 / x.shape[2]
     first_row = torch.stack([scale * angle.cos(), shear - scale * angle.sin(), shift_x], 1)  # (B, 3)
     second_row = torch.stack([scale * angle.sin(), scale * angle.cos(), shift_y], 1)  # (B, 3)
-    maps = torch.stack([first_row, second_row], 1).to(x.device)  # (B, 2, 3)
+    maps = torch.stack([first_row, second_row], 1)  # (B, 2, 3)
     grid = F.affine_grid(maps, list(x.shape), align_corners=False)  # (B, H, W, 2)
     moved = F.grid_sample(x + 1, grid, align_corners=False) - 1  # beyond the border grid_sample puts 0
     # Squared, so that most images stay nearly clean: that is what will be judged.
     sd = settings.noise * uniform[5].square()[:, None, None, None]  # (B, 1, 1, 1)
-    return (moved + (sd * torch.randn(x.shape, generator=draw)).to(x.device)).clamp(-1, 1)
+    return (moved + sd * torch.randn(x.shape, generator=draw, device=x.device)).clamp(-1, 1)

@@ -47,6 +47,13 @@ def autocast(device: torch.device, precision: Precision) -> ContextManager:
     return torch.autocast(device.type, torch.bfloat16)
 
 
+def send(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """Return the tensor on the device, without making the processor wait for the copy."""
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # only from pinned memory does a copy run on its own
+    return tensor.to(device, non_blocking=True)
+
+
 def describe_hardware(device: torch.device) -> str:
     """Return one line that names the processor or GPU and how much of it is used, for cards."""
     if device.type == "cuda":

@@ -1,6 +1,8 @@
 """Many processes, one training: a thin layer over torchrun and DistributedDataParallel."""
 
+import contextlib
 import os
+from typing import ContextManager
 
 import torch
 import torch.distributed as dist
@@ -38,6 +40,15 @@ def replicate(network: nn.Module) -> nn.Module:
     if world_size() == 1:
         return network
     return DistributedDataParallel(network, broadcast_buffers=False)
+
+
+def gradients_wait(network: nn.Module, more: bool) -> ContextManager:
+    """Return the context of one micro-batch: while ``more`` follow, gradients stay with their process.
+
+    They add up there, and are averaged over processes once, with those of the last micro-batch. Forward and backward pass
+    both belong inside.
+    """
+    return network.no_sync() if more and isinstance(network, DistributedDataParallel) else contextlib.nullcontext()
 
 
 def wait_for_all() -> None:

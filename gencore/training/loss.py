@@ -28,6 +28,12 @@ class Loss(NamedTuple):
     picture: Tensor | None = None
 
 
+def add_parts(total: dict[str, Tensor], parts: dict[str, Tensor], share: float) -> None:
+    """Add the parts of a micro-batch, which holds this share of the batch, to those of the batch, in place."""
+    for name, value in parts.items():
+        total[name] = total[name] + share * value.detach() if name in total else share * value.detach()
+
+
 class NonFiniteLoss(ArithmeticError):
     """A loss became NaN or infinite; the message names the step."""
 

@@ -28,8 +28,18 @@ def generator(seed: int, images_seen: int, purpose: str, device: torch.device | 
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little"))
 
 
-def normal(shape: tuple[int, ...], seed: int, images_seen: int, purpose: str, rank: int = 0, world_size: int = 1) -> Tensor:
-    """Draw standard normal numbers for the global batch on the CPU and return this process's slice.
+def normal(
+    shape: tuple[int, ...],
+    seed: int,
+    images_seen: int,
+    purpose: str,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Draw standard normal numbers for the global batch and return this process's slice.
+
+    They are drawn on the device that uses them: numbers made on the processor and sent over at each step make a GPU wait.
 
     Parameters
     ----------
@@ -39,20 +49,30 @@ def normal(shape: tuple[int, ...], seed: int, images_seen: int, purpose: str, ra
         As for `generator`.
     rank, world_size : int
         Which slice to return.
+    device : torch.device or str
+        Where to draw. CPU and GPU give different numbers.
 
     Returns
     -------
     Tensor
         float32, ``(shape[0] // world_size, *shape[1:])``.
     """
-    whole = torch.randn(shape, generator=generator(seed, images_seen, purpose), dtype=torch.float32)
-    return whole.chunk(world_size)[rank]
+    draw = generator(seed, images_seen, purpose, device)
+    return torch.randn(shape, generator=draw, dtype=torch.float32, device=device).chunk(world_size)[rank]
 
 
-def uniform(shape: tuple[int, ...], seed: int, images_seen: int, purpose: str, rank: int = 0, world_size: int = 1) -> Tensor:
-    """Draw uniform numbers in [0, 1) for the global batch on the CPU and return this process's slice, as `normal` does."""
-    whole = torch.rand(shape, generator=generator(seed, images_seen, purpose), dtype=torch.float32)
-    return whole.chunk(world_size)[rank]
+def uniform(
+    shape: tuple[int, ...],
+    seed: int,
+    images_seen: int,
+    purpose: str,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Draw uniform numbers in [0, 1) for the global batch and return this process's slice, as `normal` does."""
+    draw = generator(seed, images_seen, purpose, device)
+    return torch.rand(shape, generator=draw, dtype=torch.float32, device=device).chunk(world_size)[rank]
 
 
 def normal_per_image(count: int, shape: tuple[int, ...], seed: int, first: int = 0) -> Tensor:

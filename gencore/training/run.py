@@ -130,5 +130,17 @@ class Run:
         state = checkpoint.read_state(saved / "train_state.pt")
         for name, optimiser in self._optimisers.items():
             optimiser.load_state_dict(state[name])
+            _lay_out_as_weights(optimiser)
         self.images_seen = int(saved.name)
         self.seconds, self.core_seconds = state["seconds"], state["core_seconds"]
+
+
+def _lay_out_as_weights(optimiser: torch.optim.Optimizer) -> None:
+    """Give moments the memory layout of their weights; a checkpoint may come from a run with another one.
+
+    Fused optimisers walk through memory: they would pair each weight with another weight's moments, and say nothing.
+    """
+    for weight, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if value.shape == weight.shape:
+                moments[name] = torch.empty_like(weight).copy_(value)

@@ -54,6 +54,7 @@ class OptimalDiscriminator(nn.Module):
 
 P, Q = (0.5, 1.0), (-0.7, 1.6)
 X = P[0] + P[1] * QUANTILES
+FAKE = Q[0] + Q[1] * QUANTILES  # what the generator of `game` makes of the latents QUANTILES
 
 
 def game(shift=0.0):
@@ -70,7 +71,7 @@ def game(shift=0.0):
 @equation("AG.4", r"\mathrm{JSD}(p, q) = \tfrac12 \mathrm{KL}(p\,\|\,m) + \tfrac12 \mathrm{KL}(q\,\|\,m)")
 def test_value_at_the_optimal_discriminator_is_two_jsd_minus_log_four():
     """(AG.1), (AG.3), (AG.4)."""
-    value = -discriminator_loss(game(), X, Draw(QUANTILES)).total
+    value = -discriminator_loss(game(), X, FAKE).total
     exact = 2 * jsd(log_normal(GRID, *P), log_normal(GRID, *Q)) - math.log(4)
     assert value.item() == pytest.approx(exact.item(), abs=1e-4)
 
@@ -82,14 +83,14 @@ def test_optimal_discriminator_is_p_over_p_plus_q():
     p, q = log_normal(GRID, *P).exp(), log_normal(GRID, *Q).exp()
     inner = slice(20_000, 40_001)  # where the densities are not zero in floating point
     assert torch.allclose(logits[inner], (p / (p + q))[inner], atol=1e-12)
-    best = discriminator_loss(game(), X, Draw(QUANTILES)).total
-    assert discriminator_loss(game(0.1), X, Draw(QUANTILES)).total > best
-    assert discriminator_loss(game(-0.1), X, Draw(QUANTILES)).total > best
+    best = discriminator_loss(game(), X, FAKE).total
+    assert discriminator_loss(game(0.1), X, FAKE).total > best
+    assert discriminator_loss(game(-0.1), X, FAKE).total > best
 
 
 def generator_gradient(objective):
     networks = game()
-    loss = objective.generator(networks, X, None, Draw(QUANTILES)).total
+    loss = objective.generator(networks, X, None, Draw(QUANTILES), networks.generator(QUANTILES)).total
     return torch.stack(torch.autograd.grad(loss, list(networks.generator.parameters())))
 
 
@@ -133,19 +134,20 @@ def test_logits_far_out_stay_finite():
     """softplus keeps what log(sigmoid) loses at +-1000."""
     networks = Networks(nn.Identity(), nn.Identity())
     x, z = torch.tensor([-1000.0]), torch.tensor([1000.0])
-    loss = discriminator_loss(networks, x, Draw(z))
+    loss = discriminator_loss(networks, x, z)
     assert loss.total.item() == pytest.approx(2000)
 
 
 def test_accuracy_counts_right_verdicts():
     networks = Networks(nn.Identity(), nn.Identity())
-    loss = discriminator_loss(networks, torch.tensor([1.0, -1.0]), Draw(torch.tensor([-1.0, -2.0])))
+    loss = discriminator_loss(networks, torch.tensor([1.0, -1.0]), torch.tensor([-1.0, -2.0]))
     assert loss.parts["accuracy"].item() == 0.75
 
 
 @pytest.mark.parametrize("objective", [NonSaturating(), Saturating()])
 def test_the_discriminator_loss_gives_the_generator_no_gradient(objective):
     networks = game()
-    objective.discriminator(networks, X[:100], None, Draw(QUANTILES[:100])).total.backward()
+    z = QUANTILES[:100]
+    objective.discriminator(networks, X[:100], None, Draw(z), networks.generator(z)).total.backward()
     assert all(p.grad is None for p in networks.generator.parameters())
     assert networks.discriminator.shift.grad is not None
