@@ -27,7 +27,7 @@ from gencore.data import to_uint8
 from gencore.errors import InputError
 from gencore.integrity import write_sums
 from gencore.plots.grids import save_grid
-from gencore.training import checkpoint
+from gencore.training import checkpoint, recipe_io
 from gencore.training.device import describe_hardware
 
 SAMPLES = 10_000
@@ -77,13 +77,13 @@ def publish(run: Path, recipe_name: str, hardware: str) -> dict:
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "gencore": gencore.__version__},
         "git_commit": _git("rev-parse", "HEAD"),
     }
-    with tempfile.TemporaryDirectory(dir=zoo.ROOT) as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         part = Path(scratch)
         tensors = checkpoint.read_tensors(newest / "ema.safetensors")
         halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
         save_file(halves, part / "ema.safetensors")
-        for file in ("recipe.json", "curve.csv"):
-            shutil.copy(run / file, part / file)
+        checkpoint.write_json(part / "recipe.json", recipe_io.to_dict(recipe))  # with fields that are younger than the run
+        shutil.copy(run / "curve.csv", part / "curve.csv")
         card |= _judge(run, part)
         checkpoint.write_json(part / "card.json", card)
         write_sums(part, sorted(path.name for path in part.iterdir()))
