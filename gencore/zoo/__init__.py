@@ -77,5 +77,5 @@ def replay(name: str) -> tuple[list[int], Tensor]:
         page = torch.from_numpy(np.array(image))  # (rows H, 16 W) if grey, else with C at the end
     rows, size = len(images_seen), page.shape[1] // COLUMNS
     if page.shape[:2] != (rows * size, COLUMNS * size):
-        raise InputError(f"{path}: expected {rows} rows of {COLUMNS} square pictures, got {tuple(page.shape[:2])} pixels")
+        raise InputError(f"{path}: expected {rows} rows of {COLUMNS} square pictures, got {tuple(page.shape)}")
     return images_seen, page.view(rows, size, COLUMNS, size, -1).permute(0, 2, 4, 1, 3)
