@@ -1,5 +1,6 @@
 """The equations of the chapter on evaluation, each against an independent computation."""
 
+import itertools
 import math
 from statistics import fmean
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from scipy import linalg, stats
 
-from gencore.metrics import frechet_distance, frechet_distance_of
+from gencore.metrics import density_coverage, frechet_distance, frechet_distance_of
 from tests.book.chapter_code import load
+from tests.book.equations import equation
 
 CHAPTER = "foundations/evaluation"
 
@@ -23,6 +25,7 @@ def covariance(dimension, seed):
     return rows.T @ rows / len(rows)
 
 
+@equation("EV.1", r"d^2 = (\mu_1 - \mu_2)^2 + (\sigma_1 - \sigma_2)^2")
 def test_frechet_distance_on_the_line():
     """(EV.1): the shortest way between sorted samples, which is the best plan on the line."""
     (frechet_1d,) = load(CHAPTER, "frechet_1d")
@@ -32,6 +35,12 @@ def test_frechet_distance_on_the_line():
         assert frechet_1d(mean1, sd1, mean2, sd2) == pytest.approx(way, rel=1e-3)
 
 
+@equation(
+    "EV.2",
+    r"""
+    d^2 = \|\mu_1 - \mu_2\|^2 + \operatorname{tr}\Sigma_1 + \operatorname{tr}\Sigma_2 - 2\sum_i s_i(R_2 R_1)
+    """,
+)
 def test_frechet_distance():
     """(EV.2): by scipy's root of the product, and by gencore."""
     (frechet,) = load(CHAPTER, "frechet")
@@ -57,6 +66,7 @@ def test_best_plan_arrives_and_is_the_shortest():
 
 
 @pytest.mark.parametrize("dimension, count", [(1, 300), (6, 400), (24, 800)])
+@equation("EV.3", r"\mathbb E[\hat d^2] \approx \frac{2D}{N} + \frac{D(D+1)}{2N} = \frac{D(D+5)}{2N}")
 def test_floor(dimension, count):
     """(EV.3), by simulation."""
     (floor_of_gaussians,) = load(CHAPTER, "floor_of_gaussians")
@@ -65,6 +75,7 @@ def test_floor(dimension, count):
     assert floor_of_gaussians(dimension, count) == pytest.approx(simulated, rel=0.15)
 
 
+@equation("EV.4", r"\mathbb E[\hat d_N^2] \approx d_\infty^2 + \frac{c}{N}")
 def test_extrapolation():
     """(EV.4): exact on distances that follow the law, and a least-squares line on others."""
     (extrapolate,) = load(CHAPTER, "extrapolate")
@@ -81,6 +92,13 @@ def third_order_moments(x):
     return torch.einsum("ni,nj,nk->nijk", x, x, x).flatten(1)
 
 
+@equation(
+    "EV.5",
+    r"""
+    \begin{aligned} \mathrm{MMD}^2 &= \|\mathbb E[\psi(a)] - \mathbb E[\psi(b)]\|^2 \\ &= \mathbb E[k(a, a')] +
+    \mathbb E[k(b, b')] - 2\,\mathbb E[k(a, b)]. \end{aligned}
+    """,
+)
 def test_kernel_distance_of_known_laws():
     """(EV.5): the squared distance between mean features, with the feature map written out."""
     (mmd2_of_laws,) = load(CHAPTER, "mmd2_of_laws")
@@ -90,6 +108,13 @@ def test_kernel_distance_of_known_laws():
     assert mmd2_of_laws(a, weights_a, b, weights_b).item() == pytest.approx(gap.square().sum().item(), rel=1e-10)
 
 
+@equation(
+    "EV.6",
+    r"""
+    \begin{aligned} \widehat{\mathrm{MMD}}^2 ={}& \frac{1}{N(N-1)}\sum_{i\ne j} k(a_i, a_j) +
+    \frac{1}{M(M-1)}\sum_{i\ne j} k(b_i, b_j) \\ &- \frac{2}{NM}\sum_{i,j} k(a_i, b_j). \end{aligned}
+    """,
+)
 def test_kernel_distance_of_samples():
     """(EV.6), pair by pair."""
     (mmd2_of_samples,) = load(CHAPTER, "mmd2_of_samples")
@@ -104,6 +129,7 @@ def test_kernel_distance_of_samples():
     assert mmd2_of_samples(a, b).item() == pytest.approx(within_a + within_b - 2 * across, rel=1e-10)
 
 
+@equation("EV.7", r"\mathcal E = 2\,\mathbb E\|X - Y\| - \mathbb E\|X - X'\| - \mathbb E\|Y - Y'\|")
 def test_energy_distance():
     """(EV.7), pair by pair."""
     (energy,) = load(CHAPTER, "energy")
@@ -116,6 +142,7 @@ def test_energy_distance():
     assert energy(a, b).item() == pytest.approx(2 * across - within(a) - within(b), rel=1e-6)
 
 
+@equation("EV.8", r"\mathcal E = 2\int \big(P(t) - Q(t)\big)^2\,dt \qquad (D = 1)")
 def test_energy_distance_by_distribution_functions():
     """(EV.8): scipy's energy distance is the root of it, for two laws on a few points."""
     (energy_by_cdf,) = load(CHAPTER, "energy_by_cdf")
@@ -125,6 +152,12 @@ def test_energy_distance_by_distribution_functions():
     assert energy_by_cdf(cdf_a, cdf_b, t).item() == pytest.approx(stats.energy_distance(a, b) ** 2, rel=1e-4)
 
 
+@equation(
+    "EV.9",
+    r"""
+    \text{precision} = \frac1M \sum_{j=1}^M \big[\,\|b_j - a_i\| \le r_i \text{ for at least one } i\,\big]
+    """,
+)
 def test_precision_by_balls():
     """(EV.9), with radii and balls checked point by point."""
     radii, share_in_balls = load(CHAPTER, "radii", "share_in_balls")
@@ -136,8 +169,39 @@ def test_precision_by_balls():
     assert share_in_balls(points, centres) == sum(inside) / len(points)
 
 
+@equation("EV.10", r"\text{density} = \frac{1}{kM} \sum_{j=1}^M \sum_{i=1}^N \big[\,\|b_j - a_i\| \le r_i\,\big]")
+@equation(
+    "EV.11",
+    r"""
+    \text{coverage} = \frac1N \sum_{i=1}^N \big[\,\|b_j - a_i\| \le r_i \text{ for at least one } j\,\big]
+    """,
+)
+def test_density_and_coverage():
+    """(EV.10) and (EV.11), ball by ball, and by gencore."""
+    (density_and_coverage,) = load(CHAPTER, "density_and_coverage")
+    centres, points = normal(20, 2, seed=1), 1.5 * normal(30, 2, seed=2)
+    reach = [sorted((c - other).norm().item() for other in centres)[5] for c in centres]  # first is the point itself
+    balls = [sum((x - c).norm().item() <= r for x in points) for c, r in zip(centres, reach)]
+    density, coverage = density_and_coverage(points, centres)
+    assert density == pytest.approx(sum(balls) / (5 * 30))
+    assert 0 < coverage < 1 and coverage == pytest.approx(fmean(count > 0 for count in balls))
+    assert (density, coverage) == pytest.approx(density_coverage(points, centres))
+
+
+@pytest.mark.parametrize("real_count, count, neighbours", [(2, 1, 1), (4, 3, 2), (5, 2, 3)])
+@equation("EV.12", r"\mathbb E[\text{coverage}] = 1 - \prod_{l=1}^{k} \frac{N-l}{N+M-l}")
+def test_expected_coverage(real_count, count, neighbours):
+    """(EV.12), by listing which points, in the order of their distance from a real one, are real."""
+    (expected_coverage,) = load(CHAPTER, "expected_coverage")
+    others = real_count - 1
+    orders = list(itertools.combinations(range(others + count), others))  # places that real points take
+    empty = sum(set(range(neighbours)) <= set(places) for places in orders)
+    assert expected_coverage(real_count, count, neighbours) == pytest.approx(1 - empty / len(orders))
+
+
+@equation("EV.13", r"\mathrm{bpd} = -\frac{1}{D\log 2}\,\mathbb E_{x\sim p}\big[\log q(x)\big]")
 def test_bits_per_dimension():
-    """(EV.10): a fair coin costs one bit; by scipy's entropy for a model that is the truth."""
+    """(EV.13): a fair coin costs one bit; by scipy's entropy for a model that is the truth."""
     (bits_per_dimension,) = load(CHAPTER, "bits_per_dimension")
     assert bits_per_dimension(torch.full((5,), 10 * math.log(0.5)), 10) == pytest.approx(1)
     shares = torch.tensor([0.5, 0.3, 0.2])
@@ -145,8 +209,9 @@ def test_bits_per_dimension():
     assert bits_per_dimension(shares.log()[data], 2) == pytest.approx(stats.entropy([0.5, 0.3, 0.2], base=2) / 2)
 
 
+@equation("EV.14", r"\mathrm{bpd}_{\text{mixture}} \le \mathrm{bpd}_q + \frac{\log_2 (1/\pi)}{D}")
 def test_mixture_with_noise():
-    """(EV.11): the bound holds for any model, and is reached where the noise is improbable."""
+    """(EV.14): the bound holds for any model, and is reached where the noise is improbable."""
     bits_per_dimension, worst_rise = load(CHAPTER, "bits_per_dimension", "worst_rise")
     for gap in (0.0, 3.0, 50.0):  # by how many nats the model beats the noise
         model, noise = torch.full((4,), -20.0, dtype=torch.float64), torch.full((4,), -20.0 - gap, dtype=torch.float64)
@@ -156,16 +221,18 @@ def test_mixture_with_noise():
     assert rise == pytest.approx(worst_rise(0.01, 30), rel=1e-6)
 
 
+@equation("EV.15", r"\mathrm{se} = \sqrt{\frac{\eta(1-\eta)}{n}}, \qquad n = \Big(\frac{1.96}{h}\Big)^2 \eta(1-\eta)")
 def test_standard_error_and_answers_needed():
-    """(EV.12), against scipy's binomial distribution."""
+    """(EV.15), against scipy's binomial distribution."""
     standard_error, answers_needed = load(CHAPTER, "standard_error", "answers_needed")
     assert standard_error(0.3, 70) == pytest.approx(stats.binom(70, 0.3).std() / 70)
     n = answers_needed(0.6, 0.03)
     assert 1.96 * stats.binom(n, 0.6).std() / n <= 0.03 < 1.96 * stats.binom(n - 1, 0.6).std() / (n - 1)
 
 
+@equation("EV.16", r"\operatorname{Var}(\hat\eta) = \frac{\eta(1-\eta)}{n}\,\big(1 + (m-1)\rho\big)")
 def test_answers_of_the_same_people():
-    """(EV.13): the spread of a beta-binomial distribution, one for each person."""
+    """(EV.16): the spread of a beta-binomial distribution, one for each person."""
     (standard_error,) = load(CHAPTER, "standard_error")
     eta, rho, each, people = 0.55, 0.1, 20, 8
     person = stats.betabinom(each, eta * (1 / rho - 1), (1 - eta) * (1 / rho - 1))
