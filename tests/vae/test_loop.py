@@ -16,6 +16,7 @@ from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.hierarchical import Hierarchical
 from gencore.networks.ladder import Ladder
+from gencore.networks.patchgan import PatchGAN
 from gencore.networks.quantiser import FSQ, Codebook
 from gencore.networks.vqvae import VQ
 from gencore.training import checkpoint
@@ -23,6 +24,7 @@ from gencore.training.log import read_curve
 from gencore.training.loss import NonFiniteLoss
 from gencore.training.optimiser import AdamW
 from gencore.vae import ELBO, IWAE, Bernoulli, Gaussian, VAERecipe, VectorQuantised
+from gencore.vae.adversary import Adversary
 
 NETWORK = Autoencoder(size=14, latent=4, width=8, multipliers=(1, 2))
 TINY = VAERecipe(
@@ -218,12 +220,15 @@ CHANGES = [
     dict(precision="bf16"),
     dict(seed=1),
 ]
+ADVERSARY = Adversary(PatchGAN(channels=1, width=8, strided=1))
 CODE_CHANGES = [
     dict(objective=VectorQuantised(commitment=1.0)),
     dict(network=replace(CODES.network, quantiser=replace(CODES.network.quantiser, size=8))),
     dict(network=replace(CODES.network, quantiser=replace(CODES.network.quantiser, decay=0.9))),
     dict(network=replace(CODES.network, quantiser=replace(CODES.network.quantiser, restart_below=0.0))),
     dict(network=replace(CODES.network, quantiser=FSQ((3, 3, 3, 3)))),
+    dict(perceptual=0.1),
+    dict(adversary=ADVERSARY),
 ]
 
 
@@ -237,7 +242,8 @@ def test_every_option_changes_the_loss(recipe, change):
 def test_no_option_was_forgotten():
     """All but those that decide how a batch is cut, what is averaged and what is written, which have tests of their own."""
     elsewhere = {"micro_batches", "ema_half_life", "log_every", "checkpoint_every"}
-    assert {field.name for field in fields(VAERecipe)} == elsewhere | {name for change in CHANGES for name in change}
+    tried = {name for change in CHANGES + CODE_CHANGES for name in change}
+    assert {field.name for field in fields(VAERecipe)} == elsewhere | tried
 
 
 def test_the_half_life_changes_the_average_and_nothing_else():
