@@ -3,8 +3,9 @@ r"""Linear-Gaussian latent variable models: evidence, posterior, ELBO and best f
 .. math:: z \sim \mathcal N(0, I), \qquad x = W z + b + \Psi^{1/2} \varepsilon
 
 With equal noise variances this is probabilistic principal component analysis (Tipping & Bishop 1999,
-https://doi.org/10.1111/1467-9868.00196), with free ones factor analysis. It is the variational autoencoder whose decoder
-is linear and whose likelihood is Gaussian. Equation numbers (VA.n) are those of the chapter "Variational autoencoders".
+https://doi.org/10.1111/1467-9868.00196), with free ones factor analysis. It is the variational autoencoder whose
+decoder is linear and whose likelihood is Gaussian. Equation numbers (VA.n) are those of the chapter "Variational
+autoencoders".
 
 Everything is differentiable and runs in the precision of the parameters; take float64 where a test compares.
 """
@@ -48,8 +49,8 @@ class LinearGaussian:
             raise InputError(f"weight: shape {tuple(self.weight.shape)} is not (D, L)")
         expected = (self.weight.shape[0],)
         for name in ("bias", "variances"):
-            if getattr(self, name).shape != expected:
-                raise InputError(f"{name}: shape {tuple(getattr(self, name).shape)} does not fit weight; expected {expected}")
+            if (shape := tuple(getattr(self, name).shape)) != expected:
+                raise InputError(f"{name}: shape {shape} does not fit weight; expected {expected}")
         if not (self.variances > 0).all():
             raise InputError("variances: must be positive")
 
@@ -70,7 +71,7 @@ class LinearGaussian:
             If ``latent`` is out of range, or the data leave no variance for the noise.
         """
         if not 1 <= latent < x.shape[1]:
-            raise InputError(f"latent {latent}: must be from 1 to {x.shape[1] - 1}, one less than the data's dimensions")
+            raise InputError(f"latent {latent}: must be from 1 to {x.shape[1] - 1}, below the data's dimension")
         values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0))
         values, vectors = values.flip(0), vectors.flip(1)  # largest first
         noise = values[latent:].mean()  # Tipping & Bishop 1999, equation 8

@@ -69,7 +69,7 @@ class VAE(nn.Module):
         draws = len(eps[0]) // len(x)
         mean, log_std = (each.repeat_interleave(draws, 0) for each in self.encode(x, cond))
         cond = None if cond is None else cond.repeat_interleave(draws, 0)
-        z = mean + log_std.exp() * eps[0]  # equation 4, (VA.5)
+        z = mean + log_std.exp() * eps[0]  # equation 4, (VA.7)
         zeros = torch.zeros_like(mean)
         return self.decode(z, cond), (Level(z, mean, log_std, zeros, zeros),)
 

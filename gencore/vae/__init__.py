@@ -1,4 +1,4 @@
-"""Variational autoencoders: likelihoods, objectives, one training loop, recipes; and autoencoders with discrete codes."""
+"""Variational autoencoders: likelihoods, objectives, one loop, recipes; and autoencoders with discrete codes."""
 
 from gencore.vae.likelihoods import Bernoulli, DiscretisedLogistic, Gaussian
 from gencore.vae.loop import train

@@ -1,7 +1,8 @@
 """Distributions of a picture given the decoder's numbers: pixels are independent once the latent variables are known.
 
 Each has ``per_channel`` (how many numbers the decoder returns for each channel of a pixel), ``log_prob``, ``location``
-(the picture that is shown) and ``sample``. All compute in float32 at least, whatever autocast gave.
+(the picture that is shown) and ``sample``. All compute in float32 at least, whatever autocast gave. Equation numbers (VA.n)
+are those of the chapter "Variational autoencoders".
 """
 
 import math
@@ -25,16 +26,16 @@ class Bernoulli:
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Return log p(x | z) in nats, ``(B,)``, for logits and images ``(B, C, H, W)``, images in [-1, 1]."""
-        log_probs = -binary_cross_entropy_with_logits(params.float(), (x + 1) / 2, reduction="none")
+        log_probs = -binary_cross_entropy_with_logits(_at_least_float32(params), (x + 1) / 2, reduction="none")
         return log_probs.flatten(1).sum(1)
 
     def location(self, params: Tensor) -> Tensor:
         """Return each pixel's mean, in [-1, 1]."""
-        return 2 * params.float().sigmoid() - 1
+        return 2 * _at_least_float32(params).sigmoid() - 1
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a picture of -1 and 1."""
-        return 2 * torch.bernoulli(params.float().sigmoid(), generator=generator) - 1
+        return 2 * torch.bernoulli(_at_least_float32(params).sigmoid(), generator=generator) - 1
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,17 @@ class Gaussian:
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Return the log-density of x given z in nats, ``(B,)``; it may be positive."""
-        squared = ((x - params.float()) / self.sigma).square().flatten(1)  # (B, CHW)
+        squared = ((x - _at_least_float32(params)) / self.sigma).square().flatten(1)  # (B, CHW)
         return -0.5 * squared.sum(1) - squared.shape[1] * (math.log(self.sigma) + 0.5 * math.log(2 * math.pi))
 
     def location(self, params: Tensor) -> Tensor:
         """Return the decoder's output within [-1, 1]."""
-        return params.float().clamp(-1, 1)
+        return _at_least_float32(params).clamp(-1, 1)
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a draw, noise included; it may leave [-1, 1]."""
         noise = torch.randn(params.shape, generator=generator, device=params.device)
-        return params.float() + self.sigma * noise
+        return _at_least_float32(params) + self.sigma * noise
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class DiscretisedLogistic:
         # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)): no difference of nearly equal numbers
         inside = logsigmoid(above) + logsigmoid(-below) + torch.log(-torch.expm1(below - above))
         log_probs = inside.where(x < 1 - HALF_BIN, logsigmoid(-below)).where(x > -1 + HALF_BIN, logsigmoid(above))
-        return log_probs.flatten(1).sum(1)  # (VA.9)
+        return log_probs.flatten(1).sum(1)  # (VA.12)
 
     def location(self, params: Tensor) -> Tensor:
         """Return the middle of each pixel's distribution, within [-1, 1]."""
@@ -103,5 +104,10 @@ class DiscretisedLogistic:
         return ((x.clamp(-1, 1) + 1) / (2 * HALF_BIN)).round() * 2 * HALF_BIN - 1
 
     def _split(self, params: Tensor) -> tuple[Tensor, Tensor]:
-        location, log_scale = params.float().chunk(2, dim=1)  # (B, C, H, W) each
+        location, log_scale = _at_least_float32(params).chunk(2, dim=1)  # (B, C, H, W) each
         return location, log_scale.clamp(-7, 3)
+
+
+def _at_least_float32(params: Tensor) -> Tensor:
+    """Return what autocast made narrow in float32, anything else as it is."""
+    return params.float() if params.dtype in (torch.bfloat16, torch.float16) else params

@@ -1,9 +1,9 @@
 """What variational autoencoders minimise: the evidence lower bound and its relatives.
 
 Kingma & Welling 2014, https://arxiv.org/abs/1312.6114; beta: Higgins et al. 2017,
-https://openreview.net/forum?id=Sy2fzU9gl; free bits: Kingma et al. 2016, https://arxiv.org/abs/1606.04934, appendix C.8;
-importance weights: Burda et al. 2016, https://arxiv.org/abs/1509.00519. Equation numbers (VA.n) are those of the chapter
-"Variational autoencoders", (VQ.n) of "Discrete codes".
+https://openreview.net/forum?id=Sy2fzU9gl; free bits: Kingma et al. 2016, https://arxiv.org/abs/1606.04934, appendix
+C.8; importance weights: Burda et al. 2016, https://arxiv.org/abs/1509.00519. Equation numbers (VA.n) are those of the
+chapter "Variational autoencoders", (VQ.n) of "Discrete codes".
 """
 
 import math
@@ -27,7 +27,7 @@ class Networks(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """The randomness of one loss evaluation: standard normal ``eps``, one tensor ``(B, *shape)`` for each latent level."""
+    """The randomness of one loss evaluation: standard normal ``eps``, ``(B, *shape)`` for each latent level."""
 
     eps: tuple[Tensor, ...]
 
@@ -36,7 +36,7 @@ def kl_divergence(level: Level) -> Tensor:
     """Return KL(q || p) of each coordinate of a level, in nats, ``(B, *shape)``."""
     ratio = 2 * (level.log_std - level.prior_log_std)  # log of the ratio of variances
     shift = (level.mean - level.prior_mean) * torch.exp(-level.prior_log_std)
-    return 0.5 * (ratio.exp() + shift.square() - 1 - ratio)  # (VA.6)
+    return 0.5 * (ratio.exp() + shift.square() - 1 - ratio)  # (VA.10)
 
 
 def log_prior_minus_posterior(level: Level) -> Tensor:
@@ -58,7 +58,8 @@ class ELBO:
     beta : float
         Weight of the divergence; 1 gives a bound on log p(x).
     free_bits : float
-        Nats that each latent channel may carry without paying: its mean divergence counts as this much at least.
+        Nats that each latent channel may carry without paying: its divergence, averaged over the images of one call,
+        counts as this much at least.
     warm_up : int
         Images over which ``beta`` rises from zero, in a line.
     """
@@ -99,11 +100,12 @@ class ELBO:
         """
         params, levels = networks.model(x, draw.eps, cond)
         reconstruction = -self.likelihood.log_prob(params, x).mean()
-        kls = [kl_divergence(level) for level in levels]  # (B, channels, ...) each
-        kl = sum(each.flatten(1).sum(1).mean() for each in kls)
-        charged = sum(each.mean(0).reshape(each.shape[1], -1).sum(1).clamp(min=self.free_bits).sum() for each in kls)  # (VA.10)
+        kls = [kl_divergence(level).mean(0) for level in levels]  # (channels, ...) each
+        kls = [each.reshape(len(each), -1).sum(1) for each in kls]  # (channels,) each
+        kl = sum(each.sum() for each in kls)
+        charged = sum(each.clamp(min=self.free_bits).sum() for each in kls)  # (VA.16)
         parts = {"bound": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
-        return Loss(reconstruction + self.beta * charged, parts, picture=self.likelihood.location(params))  # (VA.4)
+        return Loss(reconstruction + self.beta * charged, parts, picture=self.likelihood.location(params))  # (VA.11)
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class VectorQuantised:
 
 @dataclass(frozen=True)
 class IWAE:
-    """The negative importance-weighted bound: several latent draws for each image, weighted by how well they explain it.
+    """The negative importance-weighted bound: several latent draws for each image, weighted by how they explain it.
 
     Attributes
     ----------
@@ -183,7 +185,7 @@ class IWAE:
     def __call__(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw) -> Loss:
         """Return the loss in nats; ``draw.eps`` hold ``draws`` rows for each image, ``(B * draws, *shape)``."""
         weights = log_weights(networks.model, self.likelihood, x, cond, draw.eps, self.draws)  # (B, K)
-        bound = -(weights.logsumexp(1) - math.log(self.draws)).mean()  # (VA.8)
+        bound = -(weights.logsumexp(1) - math.log(self.draws)).mean()  # (VA.13)
         return Loss(bound, {"bound": bound, "elbo": -weights.mean()})
 
 
@@ -200,5 +202,6 @@ def log_weights(
     Row ``i * draws + k`` of each ``eps`` belongs to draw ``k`` of image ``i``.
     """
     params, levels = model(x, eps, cond)
-    total = likelihood.log_prob(params, x.repeat_interleave(draws, 0)) + sum(log_prior_minus_posterior(level) for level in levels)  # (VA.7)
+    given_z = likelihood.log_prob(params, x.repeat_interleave(draws, 0))  # (B * draws,)
+    total = given_z + sum(log_prior_minus_posterior(level) for level in levels)  # (VA.13), the weight's logarithm
     return total.unflatten(0, (-1, draws))
