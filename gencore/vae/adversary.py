@@ -1,6 +1,6 @@
-"""What a fixed and a learning network add to an autoencoder's loss: Esser et al. 2021, "Taming transformers for high-resolution image synthesis".
+"""What a fixed and a learning network add to an autoencoder's loss: Esser et al. 2021, VQ-GAN.
 
-https://arxiv.org/abs/2012.09841, section 3.1: squared error is joined by a perceptual distance, and by a discriminator of
+"Taming transformers for high-resolution image synthesis", https://arxiv.org/abs/2012.09841, section 3.1: squared error is joined by a perceptual distance, and by a discriminator of
 patches, whose weight follows from the gradients at the decoder's last layer. Hinge losses: Lim & Ye 2017,
 https://arxiv.org/abs/1705.02894. Equation numbers (VQ.n) are those of the chapter "Discrete codes".
 
