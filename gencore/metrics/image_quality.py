@@ -87,7 +87,7 @@ class PerceptualDistance(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the distance of each pair of images, ``(B,)``; ``x`` and ``y`` are ``(B, 1 or 3, H, W)`` in [-1, 1]."""
         pairs = zip(self._features(x), self._features(y), strict=True)
-        return torch.stack([(a - b).square().sum(1).mean((1, 2)) for a, b in pairs]).mean(0)  # (VQ.8)
+        return torch.stack([(a - b).square().sum(1).mean((1, 2)) for a, b in pairs]).mean(0)  # (VQ.10)
 
     def _features(self, x: Tensor) -> list[Tensor]:
         if x.shape[2] < self.size:

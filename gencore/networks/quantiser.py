@@ -192,7 +192,7 @@ class FiniteScalarQuantiser(nn.Module):
         # gives exactly L whole numbers, and shifted so that 0 stays 0.
         half = (self.levels - 1) * (1 - 1e-3) / 2
         offset = torch.where(self.levels % 2 == 1, 0.0, 0.5)
-        bounded = torch.tanh(rows + torch.atanh(offset / half)) * half - offset  # (B, H, W, D), (VQ.6)
+        bounded = torch.tanh(rows + torch.atanh(offset / half)) * half - offset  # (B, H, W, D), (VQ.8)
         whole = bounded + (bounded.round() - bounded).detach()  # (VQ.2)
         codes = ((whole.detach().round().long() + self.levels // 2) * self.basis).sum(-1)  # (B, H, W)
         counts = _count(codes.flatten(), self.config.size)

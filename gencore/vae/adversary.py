@@ -1,6 +1,6 @@
-"""What a fixed and a learning network add to an autoencoder's loss: Esser et al. 2021, "Taming transformers for high-resolution image synthesis".
+"""What a fixed and a learning network add to an autoencoder's loss: Esser et al. 2021, VQ-GAN.
 
-https://arxiv.org/abs/2012.09841, section 3.1: squared error is joined by a perceptual distance, and by a discriminator of
+"Taming transformers for high-resolution image synthesis", https://arxiv.org/abs/2012.09841, section 3.1: squared error is joined by a perceptual distance, and by a discriminator of
 patches, whose weight follows from the gradients at the decoder's last layer. Hinge losses: Lim & Ye 2017,
 https://arxiv.org/abs/1705.02894. Equation numbers (VQ.n) are those of the chapter "Discrete codes".
 
@@ -103,10 +103,10 @@ def with_adversary(loss: Loss, discriminator: nn.Module, last: nn.Parameter, wei
         several pieces of a batch, or over processes, each weigh by their own gradients.
     """
     with _frozen(discriminator):
-        adversarial = -discriminator(loss.picture).float().mean()  # (VQ.9), the generator's side
+        adversarial = -discriminator(loss.picture).float().mean()  # (VQ.11), the generator's side
     factor = adaptive_weight(loss.total, adversarial, last)
     parts = {**loss.parts, "adversarial": adversarial, "adaptive_weight": factor}
-    return loss._replace(total=loss.total + weight * factor * adversarial, parts=parts)  # (VQ.11)
+    return loss._replace(total=loss.total + weight * factor * adversarial, parts=parts)  # (VQ.13)
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: nn.Parameter) -> Tensor:
@@ -114,7 +114,7 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: nn.Parame
     of_reconstruction, of_adversarial = (
         torch.autograd.grad(each, last, retain_graph=True)[0].norm() for each in (reconstruction, adversarial)
     )
-    return (of_reconstruction / (of_adversarial + DELTA)).clamp(max=LARGEST_WEIGHT)  # (VQ.10)
+    return (of_reconstruction / (of_adversarial + DELTA)).clamp(max=LARGEST_WEIGHT)  # (VQ.12)
 
 
 def discriminator_loss(discriminator: nn.Module, x: Tensor, picture: Tensor) -> Loss:
@@ -133,7 +133,7 @@ def discriminator_loss(discriminator: nn.Module, x: Tensor, picture: Tensor) -> 
         Parts: ``discriminator``, and ``accuracy``, the share of patches judged rightly.
     """
     on_real, on_made = discriminator(x).float(), discriminator(picture.detach()).float()
-    total = (relu(1 - on_real).mean() + relu(1 + on_made).mean()) / 2  # (VQ.9)
+    total = (relu(1 - on_real).mean() + relu(1 + on_made).mean()) / 2  # (VQ.11)
     accuracy = ((on_real > 0).float().mean() + (on_made < 0).float().mean()) / 2
     return Loss(total, {"discriminator": total, "accuracy": accuracy})
 
