@@ -195,7 +195,7 @@ def _relative(
 
 def _on_grid(steps: np.ndarray, mean: Tensor, log_std: Tensor) -> Tensor:
     """Return the latent variables that lie so many steps of the grid from the prior's mean."""
-    return mean + log_std.exp() * torch.from_numpy(steps).view_as(mean) / BINS  # (HI.8)
+    return mean + log_std.exp() * torch.from_numpy(steps).view_as(mean) / BINS  # (HI.7)
 
 
 def _probabilities(likelihood: Bernoulli | DiscretisedLogistic, params: Tensor) -> np.ndarray:
