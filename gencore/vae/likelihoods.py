@@ -83,7 +83,7 @@ class DiscretisedLogistic:
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Return log p(x | z) in nats, ``(B,)``, for images ``(B, C, H, W)`` whose values are levels in [-1, 1]."""
-        location, log_scale = self._split(params)
+        location, log_scale = self.split(params)
         narrowness = torch.exp(-log_scale)
         above = (x + HALF_BIN - location) * narrowness
         below = (x - HALF_BIN - location) * narrowness
@@ -94,16 +94,17 @@ class DiscretisedLogistic:
 
     def location(self, params: Tensor) -> Tensor:
         """Return the middle of each pixel's distribution, within [-1, 1]."""
-        return self._split(params)[0].clamp(-1, 1)
+        return self.split(params)[0].clamp(-1, 1)
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a draw, rounded to the nearest level."""
-        location, log_scale = self._split(params)
+        location, log_scale = self.split(params)
         u = torch.rand(location.shape, generator=generator, device=params.device).clamp(1e-6, 1 - 1e-6)
         x = location + log_scale.exp() * torch.logit(u)
         return ((x.clamp(-1, 1) + 1) / (2 * HALF_BIN)).round() * 2 * HALF_BIN - 1
 
-    def _split(self, params: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Return locations and logarithms of scales, each ``(B, C, H, W)``."""
         location, log_scale = _at_least_float32(params).chunk(2, dim=1)  # (B, C, H, W) each
         return location, log_scale.clamp(-7, 3)
 

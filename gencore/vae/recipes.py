@@ -187,3 +187,34 @@ def _emoji_autoencoder(latent: int) -> Autoencoder:
     return Autoencoder(
         size=32, channels=3, latent=latent, flat=False, width=64, multipliers=(1, 2), patch=2
     )
+
+
+def hierarchical_digits() -> VAERecipe:
+    """Hierarchical VAE on the 9,000 training digits, 256 grey levels: a vector, three groups of 7x7, two of 14x14.
+
+    Not run yet.
+    """
+    return VAERecipe(
+        data=Digits(),
+        network=Hierarchical(
+            size=28, channels=1, out_channels=2, latent=4, width=32, multipliers=(1, 2), blocks=(2, 3), patch=2, top=(24,)
+        ),
+        objective=ELBO(DiscretisedLogistic(), warm_up=64_000),
+        optimiser=AdamW(lr=1e-3, weight_decay=1e-2, beta2=0.99),
+        images=400_000,
+        precision="bf16",
+    )
+
+
+def hierarchical_emoji() -> VAERecipe:
+    """Hierarchical VAE on emoji, 256 levels a channel: a vector, then eight groups from 4x4 to 16x16. Not run yet."""
+    return VAERecipe(
+        data=Emoji(),
+        network=Hierarchical(
+            size=32, channels=3, out_channels=6, latent=8, width=32, multipliers=(1, 2, 2), blocks=(2, 3, 3), patch=2, top=(32,)
+        ),
+        objective=ELBO(DiscretisedLogistic(), warm_up=64_000),
+        optimiser=AdamW(lr=1e-3, weight_decay=1e-2, beta2=0.99),
+        images=280_000,
+        precision="bf16",
+    )
