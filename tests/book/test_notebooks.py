@@ -13,7 +13,7 @@ from tools.notebooks import ROOT, toc_files, toc_notebooks, write_notebook
 from tools.setup_cell import book_address, setup_cell
 
 AVERAGE_BYTES = 300_000
-# Chapters that are being rewritten, and the rules that they will keep to afterwards.
+# A chapter that is being rewritten, and the rules that it will keep to afterwards.
 WAITING = {"dcgan"}
 FOR_THE_REST = (rules.numbers, rules.code_width, rules.reading_time)
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAWv5XUgAAAABJRU5ErkJggg=="
