@@ -64,10 +64,6 @@ def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def mean_over_processes(parts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return each scalar averaged over processes, so that logged losses are those of the global batch."""
-    if world_size() == 1:
-        return parts
-    stacked = torch.stack(list(parts.values()))
-    dist.all_reduce(stacked)
-    return dict(zip(parts, stacked / world_size(), strict=True))
+def mean_over_processes(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor averaged over processes."""
+    return sum_over_processes(tensor) / world_size()

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.training import distributed
+
 
 class Loss(NamedTuple):
     """What an objective returns.
@@ -41,8 +43,9 @@ class NonFiniteLoss(ArithmeticError):
 class LossWindow:
     """The loss parts of the steps since the last report, kept on the device.
 
-    Reading a number back from a GPU makes the processor wait for it. So each step only stores its parts; ``report``
-    reads a whole window at once, averages it, and finds the first step that was not finite.
+    Reading a number back from a GPU makes the processor wait for it, and asking other processes for theirs makes it wait
+    for them. So each step only stores its parts; ``report`` reads a whole window at once, averages it over steps and
+    processes, and finds the first step that was not finite.
     """
 
     def __init__(self) -> None:
@@ -62,18 +65,18 @@ class LossWindow:
         NonFiniteLoss
             If a part of any step is NaN or infinite.
         """
-        names = list(self._parts[0]) if self._parts else []
-        means = {}
-        for name in names:
-            values = torch.stack([parts[name].float() for parts in self._parts]).cpu()  # (steps,)
-            bad = (~values.isfinite()).nonzero()
-            if len(bad):
+        if not self._parts:
+            return {}
+        names = list(self._parts[0])
+        rows = [torch.stack([parts[name].float() for parts in self._parts]) for name in names]
+        values = distributed.mean_over_processes(torch.stack(rows)).cpu()  # (names, steps), of the global batch
+        for name, row in zip(names, values, strict=True):
+            if len(bad := (~row.isfinite()).nonzero()):
                 first = int(bad[0])
                 raise NonFiniteLoss(
-                    f"loss part {name!r} became {values[first].item()} at step {self._steps[first]}; "
+                    f"loss part {name!r} became {row[first].item()} at step {self._steps[first]}; "
                     "the last checkpoint is kept. Lower the learning rate or use fp32, then resume."
                 )
-            means[name] = values.mean().item()
         self._steps.clear()
         self._parts.clear()
-        return means
+        return dict(zip(names, values.mean(1).tolist(), strict=True))

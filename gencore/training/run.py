@@ -84,7 +84,7 @@ class Run:
     def count(self, parts: dict[str, torch.Tensor]) -> None:
         """Count one batch, and remember its loss parts; nothing is read back from the device."""
         self.images_seen += self.recipe.batch_size
-        self._window.add(self.images_seen // self.recipe.batch_size, distributed.mean_over_processes(parts))
+        self._window.add(self.images_seen // self.recipe.batch_size, parts)
 
     def replay_path(self) -> Path | None:
         """Return where a picture of this moment's samples belongs, or None when none is due.

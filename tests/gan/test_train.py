@@ -117,50 +117,85 @@ def test_a_nan_stops_the_run_names_the_step_and_is_not_saved(tmp_path):
     assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "run")] == ["000000000048"]
 
 
-def test_micro_batches_equal_one_batch(monkeypatch):
-    """Gradients are compared: Adam forgives a wrong factor, and weights would tell nothing."""
-    whole = gradients(INDEPENDENT, monkeypatch)
-    assert len(whole) == 4
-    for micro_batches in (4, 3):  # of 16 images: also pieces of unequal size
-        cut = gradients(replace(INDEPENDENT, micro_batches=micro_batches), monkeypatch)
-        for ours, theirs in zip(cut, whole, strict=True):
-            for a, b in zip(ours, theirs, strict=True):
-                assert b.abs().max() > 0
-                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * b.abs().max().item())
+def gradients(recipe):
+    """Each player's gradients at its first two turns, as its optimiser would use them: Adam forgives a wrong factor."""
+    found = []
+
+    def step(optimiser, closure=None):
+        (group,) = optimiser.param_groups
+        found.append([p.grad.clone() for p in group["params"]])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        run(replace(recipe, images=2 * recipe.batch_size))
+    assert len(found) == 4
+    return found
+
+
+def assert_same_gradients(ours, theirs):
+    for turn, other_turn in zip(ours, theirs, strict=True):
+        for a, b in zip(turn, other_turn, strict=True):
+            assert b.abs().max() > 0
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * b.abs().max().item())
+
+
+@pytest.mark.parametrize("micro_batches", [4, 3])  # of 16 images: also pieces of unequal size
+def test_micro_batches_equal_one_batch(micro_batches):
+    assert_same_gradients(gradients(replace(INDEPENDENT, micro_batches=micro_batches)), gradients(INDEPENDENT))
+
+
+TWO_PROCESSES = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+from gencore import gan
+from gencore.training import distributed
+from tests.gan import test_train
+
+sent, replicate = [], distributed.replicate
+
+
+def counted(network):
+    replica = replicate(network)
+    replica.register_comm_hook(None, lambda group, bucket: sent.append(1) or allreduce_hook(group, bucket))
+    return replica
+
+
+folder = Path(sys.argv[1])
+for _ in gan.train(test_train.INDEPENDENT, folder / "run", device="cpu"):
+    pass
+distributed.replicate = counted
+found = test_train.gradients(replace(test_train.INDEPENDENT, micro_batches=2))
+if distributed.rank() == 0:
+    torch.save({"gradients": found, "sent": len(sent)}, folder / "found.pt")
+"""
 
 
 def test_two_processes_train_what_one_does(tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom gencore import gan\nfrom tests.gan.test_train import INDEPENDENT\n"
-        "for _ in gan.train(INDEPENDENT, Path(sys.argv[1]), device='cpu'): pass\n"
-    )
+    (tmp_path / "train.py").write_text(TWO_PROCESSES)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                    script, tmp_path / "two"], env=environment, check=True, capture_output=True)
-    two = checkpoint.read_tensors(checkpoint.list_checkpoints(tmp_path / "two")[-1] / "weights.safetensors")
-    one = checkpoint.flatten(run(INDEPENDENT).networks._asdict())
-    assert_same(two, one, rtol=1e-3, atol=2e-5)  # keys too: DDP's wrapper leaves no trace
+                    tmp_path / "train.py", tmp_path], env=environment, check=True, capture_output=True)
+    newest = checkpoint.list_checkpoints(tmp_path / "run")[-1]
+    one = run(INDEPENDENT)
+    # keys too: DDP's wrapper leaves no trace
+    assert_same(checkpoint.read_tensors(newest / "weights.safetensors"), checkpoint.flatten(one.networks._asdict()),
+                rtol=1e-3, atol=2e-5)
+    last_row = read_curve(tmp_path / "run" / "curve.csv")[-1]
+    assert {name: last_row[name] for name in one.losses} == pytest.approx(one.losses, rel=1e-3)
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    assert_same_gradients(found["gradients"], gradients(INDEPENDENT))
+    assert found["sent"] == 4, "gradients travel once a turn, not once a micro-batch"
 
 
 def test_checkpoint_keys_are_the_same_compiled(tmp_path, monkeypatch):
     plain = weights(run(TINY))
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: setattr(self, "_compiled_call_impl", self._call_impl))
     assert weights(run(TINY, compile=True)).keys() == plain.keys()
-
-
-def gradients(recipe, monkeypatch):
-    """Each player's gradients at its first two turns, taken as its optimiser would use them."""
-    found = []
-
-    def step(optimiser, closure=None):
-        (group,) = optimiser.param_groups
-        found.append([None if p.grad is None else p.grad.clone() for p in group["params"]])
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.Adam, "step", step)
-        run(replace(recipe, images=2 * recipe.batch_size))
-    return found
 
 
 def test_each_player_moves_only_on_its_turn(monkeypatch):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from gencore.errors import InputError
 from gencore.networks.blocks import Downsample, ResidualBlock, Upsample
@@ -78,3 +79,37 @@ def test_half_a_step_is_no_shift():
     layer.conv.padding_mode = "circular"
     shifted = layer(h.roll(1, 3))
     assert not any(torch.allclose(shifted, layer(h).roll(step, 3), atol=0.1) for step in range(4))
+
+
+def group_norm(h, gain, bias, groups=8):
+    """Wu & He 2018, equation 1: the mean and the variance of a picture's group of channels."""
+    h = h.unflatten(1, (groups, -1))
+    h = (h - h.mean((2, 3, 4), keepdim=True)) / (h.var((2, 3, 4), keepdim=True, unbiased=False) + 1e-5).sqrt()
+    return gain[:, None, None] * h.flatten(1, 2) + bias[:, None, None]
+
+
+@pytest.mark.parametrize("out_channels", [16, 24])
+def test_a_block_written_plainly(out_channels):
+    """He et al. 2016, equation 1 and figure 4(e), with a condition."""
+    block = ResidualBlock(16, out_channels, embedding=3).double()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    w = dict(block.named_parameters())
+    h, e = torch.randn(2, 16, 5, 7, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+
+    def swish(a):
+        return a / (1 + (-a).exp())
+
+    r = F.conv2d(swish(group_norm(h, w["norm1.weight"], w["norm1.bias"])), w["conv1.weight"], w["conv1.bias"], padding=1)
+    film = (swish(e) @ w["film.weight"].T + w["film.bias"])[:, :, None, None]
+    r = (1 + film[:, :out_channels]) * group_norm(r, w["norm2.weight"], w["norm2.bias"]) + film[:, out_channels:]
+    r = F.conv2d(swish(r), w["conv2.weight"], w["conv2.bias"], padding=1)
+    s = h if out_channels == 16 else F.conv2d(h, w["shortcut.weight"], w["shortcut.bias"])
+    torch.testing.assert_close(block(h, e), s + r)
+
+
+def test_down_and_up_written_plainly():
+    h, down, up = torch.randn(2, 8, 6, 4), Downsample(8), Upsample(8)
+    torch.testing.assert_close(down(h), F.conv2d(h, down.conv.weight, down.conv.bias, padding=1)[:, :, ::2, ::2])
+    doubled = h.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(up(h), F.conv2d(doubled, up.conv.weight, up.conv.bias, padding=1))

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from gencore.errors import InputError
 from gencore.networks.dcgan import DCGAN, Discriminator, Generator
@@ -61,3 +62,50 @@ def test_every_output_pixel_is_reached_by_the_same_number_of_taps():
 def test_initial_weights_have_the_papers_standard_deviation():
     weights = torch.cat([p.flatten() for p in Discriminator(DCGAN(width=32)).parameters() if p.ndim == 4])
     assert weights.std().item() == pytest.approx(0.02, rel=0.02)
+
+
+def awake(network):
+    """Draw all parameters anew, large enough that nothing hides behind rounding."""
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return network
+
+
+def plain_norm(h, gain, bias, kind):
+    """Batch or group normalisation of maps, from the formula."""
+    groups = h.unflatten(1, (8, -1) if kind == "group" else (-1, 1))  # (B, groups, channels / groups, H, W)
+    over = (2, 3, 4) if kind == "group" else (0, 2, 3, 4)
+    mean, variance = groups.mean(over, keepdim=True), groups.var(over, keepdim=True, unbiased=False)
+    whitened = ((groups - mean) / (variance + 1e-5).sqrt()).flatten(1, 2)
+    return gain[:, None, None] * whitened + bias[:, None, None]
+
+
+@pytest.mark.parametrize("kind", ["batch", "group", "none"])
+def test_the_generator_written_plainly(kind):
+    """Section 3 of the paper: ReLU after each normalisation, tanh and no normalisation at the end."""
+    network = awake(Generator(DCGAN(size=16, latent=3, width=8, norm=kind))).double()
+    z, w = torch.randn(5, 3, dtype=torch.float64), iter(network.parameters())
+    h = torch.einsum("bl,lcij->bcij", z, next(w))  # every latent number paints its kernel, 4x4
+    h = F.conv_transpose2d(plain(h, w, kind).clamp(min=0), next(w), stride=2, padding=1)
+    h = plain(h, w, kind).clamp(min=0)
+    h = F.conv_transpose2d(h, next(w), next(w), stride=2, padding=1)
+    assert (h.tanh().abs() < 0.9).float().mean() > 0.2, "all is saturated"
+    torch.testing.assert_close(network(z), h.tanh())
+
+
+@pytest.mark.parametrize("kind", ["batch", "group", "none"])
+def test_the_discriminator_written_plainly(kind):
+    """Section 3 of the paper: slope 0.2, no normalisation of the first layer, no hidden dense layers."""
+    network = awake(Discriminator(DCGAN(size=16, width=8, discriminator_norm=kind))).double()
+    x, w = torch.randn(5, 1, 16, 16, dtype=torch.float64), iter(network.parameters())
+    h = F.conv2d(x, next(w), next(w), stride=2, padding=1)
+    h = F.conv2d(torch.where(h > 0, h, 0.2 * h), next(w), stride=2, padding=1)
+    h = plain(h, w, kind)
+    h = torch.where(h > 0, h, 0.2 * h)
+    torch.testing.assert_close(network(x), (h * next(w)).sum((1, 2, 3)) + next(w))
+
+
+def plain(h, w, kind):
+    """Normalise by the next parameters, if there is a normalisation."""
+    return h if kind == "none" else plain_norm(h, next(w), next(w), kind)

@@ -71,3 +71,12 @@ def test_a_patch_is_a_square_of_the_picture():
 def test_bad_sizes_are_refused(call, sentence):
     with pytest.raises(InputError, match=sentence):
         call()
+
+
+def test_the_time_embedding_written_plainly():
+    """Two linear maps with a SiLU between them, of the sines and cosines of 1000 t."""
+    embedding = TimeEmbedding(6).double()
+    t, (w1, b1, w2, b2) = torch.rand(4, dtype=torch.float64), embedding.parameters()
+    angle = 1000 * t[:, None] * torch.tensor([1, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3)], dtype=torch.float64)
+    hidden = torch.cat([angle.sin(), angle.cos()], 1) @ w1.T + b1
+    torch.testing.assert_close(embedding(t), hidden * hidden.sigmoid() @ w2.T + b2)

@@ -93,3 +93,33 @@ def test_every_parameter_gets_a_gradient(context):
 def test_bad_sizes_are_refused(call, sentence):
     with pytest.raises(InputError, match=sentence):
         call()
+
+
+def test_a_network_written_plainly():
+    """Figure 1 of the paper with normalisation first: every part is added to what it was given."""
+    network = TransformerNetwork(Transformer(8, depth=2, heads=2, context=5, causal=True))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    h, context = torch.randn(3, 6, 8), torch.randn(3, 4, 5)
+
+    def norm(a, layer):
+        a = a - a.mean(2, keepdim=True)
+        return layer.weight * a / (a.square().mean(2, keepdim=True) + 1e-5).sqrt() + layer.bias
+
+    def attend(layer, a, b, mask):
+        heads = []
+        key, value = layer.key_value.weight.chunk(2)
+        for part in (slice(0, 4), slice(4, 8)):
+            q, k, v = a @ layer.query.weight[part].T, b @ key[part].T, b @ value[part].T
+            heads.append((q @ k.transpose(1, 2) / 2 + mask).softmax(2) @ v)
+        return torch.cat(heads, 2) @ layer.out.weight.T + layer.out.bias
+
+    expected, future = h, torch.full((6, 6), float("-inf")).triu(1)
+    for block in network.blocks:
+        a = norm(expected, block.norm1)
+        expected = expected + attend(block.attention, a, a, future)
+        expected = expected + attend(block.cross, norm(expected, block.norm_cross), context, 0)
+        hidden = norm(expected, block.norm2) @ block.mlp[0].weight.T + block.mlp[0].bias
+        hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2  # GELU
+        expected = expected + hidden @ block.mlp[2].weight.T + block.mlp[2].bias
+    torch.testing.assert_close(network(h, context), norm(expected, network.norm))

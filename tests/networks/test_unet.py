@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from gencore.errors import InputError
 from gencore.networks.unet import UNet, UNetNetwork
@@ -151,3 +152,26 @@ def test_every_map_of_the_way_down_is_carried_across_once():
 def test_a_recipe_can_hold_the_sizes():
     config = UNet(channels=3, multipliers=(1, 2), embedding=64, patch=2)
     assert recipe_io.from_dict(UNet, recipe_io.to_dict(config)) == config
+
+
+def test_a_network_written_plainly():
+    """Figure 1 of the paper with the blocks of Ho et al.; the blocks themselves are written plainly in test_blocks."""
+    network = UNetNetwork(UNet(channels=2, width=8, multipliers=(1, 2), embedding=3, patch=2)).double()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    x, e = torch.randn(2, 2, 8, 12, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    pixels = [x[:, c, i::2, j::2] for c in range(2) for i in range(2) for j in range(2)]  # (B, 4, 6) each
+    fine0 = network.stem(torch.stack(pixels, 1))
+    fine1 = network.down[0](fine0, e)
+    coarse0 = network.down[1](fine1)
+    coarse1 = network.down[2](coarse0, e)
+    h = network.middle[1](network.middle[0](coarse1, e), e)
+    h = network.up[0](torch.cat([h, coarse1], 1), e)
+    h = network.up[2](network.up[1](torch.cat([h, coarse0], 1), e))
+    h = network.up[3](torch.cat([h, fine1], 1), e)
+    h = network.up[4](torch.cat([h, fine0], 1), e)
+    h = network.head(F.silu(F.group_norm(h, 8, network.norm.weight, network.norm.bias)))  # (B, 8, 4, 6)
+    expected = torch.empty_like(x)
+    for number in range(8):
+        expected[:, number // 4, number // 2 % 2 :: 2, number % 2 :: 2] = h[:, number]
+    torch.testing.assert_close(network(x, e), expected)

@@ -1,7 +1,9 @@
 """Recipes to JSON and back, checkpoints, curves, averages, randomness."""
 
 import json
+import os
 import pickle
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,6 +104,54 @@ def test_half_written_checkpoints_do_not_count_and_old_ones_go(tmp_path):
     assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["000000000002", "000000000003"]
 
 
+class Killed(BaseException):
+    """Stands for a process that ends here and now."""
+
+
+class Assassin:
+    """Kills at the n-th touch of a file below a folder; Python tells of each touch by an audit event."""
+
+    hook = None
+
+    def __init__(self, folder, touch):
+        self.folder, self.left = str(folder), touch
+        if Assassin.hook is None:  # audit hooks stay for ever, so there is one
+            sys.addaudithook(lambda event, arguments: Assassin.hook and Assassin.hook.on(arguments))
+
+    def on(self, arguments):
+        if any(isinstance(each, (str, os.PathLike)) and str(each).startswith(self.folder) for each in arguments):
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+
+    def __enter__(self):
+        Assassin.hook = self
+
+    def __exit__(self, *_):
+        Assassin.hook = False
+
+
+def test_a_kill_at_any_moment_leaves_a_loadable_checkpoint(tmp_path):
+    network = {"net": nn.Linear(2, 3)}
+    for touch in range(1, 200):
+        folder = tmp_path / str(touch)
+        for images_seen in (1, 2):
+            saved(folder, images_seen)
+        try:
+            with Assassin(folder, touch):
+                checkpoint.save(folder, 3, network, network, {"seconds": 1.0})
+        except Killed:
+            newest = checkpoint.list_checkpoints(folder)[-checkpoint.KEEP :]
+            assert len(newest) == checkpoint.KEEP
+            for path in newest:
+                checkpoint.fill(network, checkpoint.read_tensors(path / "weights.safetensors"), path)
+                checkpoint.fill(network, checkpoint.read_tensors(path / "ema.safetensors"), path)
+                assert checkpoint.read_state(path / "train_state.pt") == {"seconds": 1.0}
+        else:
+            break
+    assert 10 < touch < 199, "the kills did not reach every moment of a save"
+
+
 @pytest.mark.parametrize("keep", [0, 5, 60])
 def test_truncated_weights_give_one_error(tmp_path, keep):
     _, folder = saved(tmp_path)
@@ -127,9 +177,15 @@ class Bomb:
         return (open, ("exploded", "w"))
 
 
-def test_loading_never_runs_code(tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", ["pickle", "archive"])
+def test_loading_never_runs_code(tmp_path, monkeypatch, how):
+    """Not even where the environment asks PyTorch to trust files."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "train_state.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    if how == "pickle":
+        (tmp_path / "train_state.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
+    else:
+        torch.save({"seconds": Bomb()}, tmp_path / "train_state.pt")
     with pytest.raises(InputError, match="train_state.pt: damaged"):
         checkpoint.read_state(tmp_path / "train_state.pt")
     assert not (tmp_path / "exploded").exists()

@@ -1,0 +1,87 @@
+"""A training step never makes the processor wait for the device.
+
+On a GPU PyTorch itself tells of each wait. Without one, the first test still finds the operations that read a number
+back: they are the same on a CPU.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gencore import gan, metrics
+from gencore.training.run import Run
+from tests.gan.test_train import TINY as TINY_GAN
+from tests.metrics.test_digit_classifier import TINY as TINY_JUDGE
+
+STEPS = 10
+TRAININGS = [(gan, replace(TINY_GAN, micro_batches=2)), (metrics, TINY_JUDGE)]
+# What reads numbers back: single ones, or the size of a result that depends on them.
+READS = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "equal", "unique", "item")
+
+
+def train_under(watch, family, recipe, device):
+    """Take steps, all but the first of them, and none of the reports, within ``watch``."""
+    recipe = replace(recipe, images=(STEPS + 1) * recipe.batch_size, log_every=10**9, checkpoint_every=10**9)
+    count, report = Run.count, Run.report
+
+    def counted(self, parts):
+        count(self, parts)
+        if self.images_seen == recipe.batch_size:
+            watch.__enter__()
+
+    def reported(self):
+        watch.__exit__(None, None, None)
+        return report(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "count", counted)
+        patch.setattr(Run, "report", reported)
+        (run,) = family.train(recipe, device=device)
+    assert run.images_seen == recipe.images
+
+
+class NoReads(TorchDispatchMode):
+    """Refuses operations that read numbers back."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        self.operations += 1
+        name = operation.overloadpacket.__name__
+        assert name not in READS, f"{name} in a training step: the processor waits for the device"
+        return operation(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize(("family", "recipe"), TRAININGS, ids=["gan", "judge"])
+def test_a_step_reads_nothing_back(family, recipe):
+    watch = NoReads()
+    train_under(watch, family, recipe, "cpu")
+    assert watch.operations > 100 * STEPS
+
+
+def test_a_read_is_seen():
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), NoReads():
+        torch.ones(1).sum().item()
+
+
+class NoWaits:
+    """Lets PyTorch raise an error at each wait for the GPU."""
+
+    def __enter__(self):
+        torch.cuda.set_sync_debug_mode("error")
+
+    def __exit__(self, *_):
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("family", "recipe"), TRAININGS, ids=["gan", "judge"])
+def test_a_step_never_waits_for_the_gpu(family, recipe):
+    try:
+        train_under(NoWaits(), family, recipe, "cuda")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
