@@ -130,12 +130,6 @@ def autoencoder_digits() -> VAERecipe:
     )
 
 
-def autoencoder_plane() -> VAERecipe:
-    """The same with 2 numbers a code, so that all codes can be seen. Not run yet."""
-    digits = autoencoder_digits()
-    return replace(digits, network=replace(digits.network, latent=2))
-
-
 def vae_digits() -> VAERecipe:
     """Convolutional VAE on the 9,000 training digits, binarised anew whenever one is seen; a latent vector of 16. Not run yet."""
     return VAERecipe(
