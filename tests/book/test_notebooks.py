@@ -14,7 +14,7 @@ from tools.setup_cell import book_address, setup_cell
 
 AVERAGE_BYTES = 300_000
 # Chapters that are being rewritten, and the rules that they will keep to afterwards.
-WAITING = {"evaluation", "dcgan", "convolutions", "attention-and-conditioning"}
+WAITING = {"evaluation", "convolutions", "attention-and-conditioning"}
 FOR_THE_REST = (rules.numbers, rules.code_width, rules.reading_time)
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAWv5XUgAAAABJRU5ErkJggg=="
 
