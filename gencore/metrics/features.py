@@ -5,7 +5,7 @@ repeat them. Only a Fréchet distance on `InceptionFeatures` may be called FID.
 
 Features judge, they do not guide: a model that trains on them, or samples with their help, is rewarded for pleasing the
 judge instead of resembling the data. One kind of model does, and its card says so: autoencoders that compare pictures in
-the lower layers of SqueezeNet (`gencore.metrics.PerceptualDistance`). Judge those by another network too.
+the lower layers of SqueezeNet (`gencore.metrics.image_quality.PerceptualDistance`). Judge those by another network too.
 """
 
 from pathlib import Path

@@ -69,7 +69,7 @@ def with_perceptual(loss: Loss, x: Tensor, distance: nn.Module, weight: float) -
     x : Tensor
         The images, ``(B, C, H, W)`` in [-1, 1].
     distance : Module
-        Such as `gencore.metrics.PerceptualDistance`: ``(B,)`` for two batches of images.
+        Such as `gencore.metrics.image_quality.PerceptualDistance`: ``(B,)`` for two batches of images.
     weight : float
         Its weight, in units of the loss.
 
