@@ -1,8 +1,8 @@
 """DCGAN: Radford, Metz & Chintala 2015, "Unsupervised representation learning with deep convolutional GANs".
 
-https://arxiv.org/abs/1511.06434, section 3 and figure 1: strided convolutions instead of pooling, no hidden dense layers,
-batch normalisation except at the generator's output and the discriminator's input, ReLU and tanh in the generator,
-LeakyReLU(0.2) in the discriminator, weights drawn from N(0, 0.02²) (section 4).
+https://arxiv.org/abs/1511.06434, section 3 and figure 1: strided convolutions instead of pooling, no hidden dense
+layers, batch normalisation except at the generator's output and the discriminator's input, ReLU and tanh in the
+generator, LeakyReLU(0.2) in the discriminator, weights drawn from N(0, 0.02²) (section 4).
 
 Deviations: the width and the number of levels follow the image size (the paper has one network, for 64 px); the
 normalisation can be chosen, so that what batch normalisation does can be shown, and done without.
@@ -38,8 +38,9 @@ class DCGAN:
     norm : {"batch", "group", "none"}
         Normalisation in the generator's hidden layers.
     discriminator_norm : {"batch", "group", "none"}
-        Normalisation in the discriminator's hidden layers. With ``"batch"``, as in the paper, real and generated batches
-        are each normalised by their own statistics, which hides from the discriminator what share each kind of image has.
+        Normalisation in the discriminator's hidden layers. With ``"batch"``, as in the paper, real and generated
+        batches are each normalised by their own statistics, which can hide from the discriminator how often each kind
+        of image comes.
     """
 
     size: int = 28

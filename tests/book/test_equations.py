@@ -10,7 +10,6 @@ from tests.book.rules import Chapter
 from tools.equations import MENTION, TAG, commented, displayed, normal, page, pins, sources
 from tools.notebooks import toc_notebooks
 
-WAITING = {"dcgan"}  # being rewritten
 ID = re.compile(r"[A-Z]{2,5}\.[1-9]\d*")
 
 
@@ -80,7 +79,6 @@ def faults(equation, pinned: list[str]) -> list[str]:
 def test_equations_of_the_book():
     tests = [source for file, source in sources("tests").items() if not file.endswith("book/test_equations.py")]
     findings = check([Chapter.read(path) for path in toc_notebooks()], list(sources("gencore").values()), tests)
-    findings = [line for line in findings if line.partition(",")[0] not in WAITING or "pinned by no test" not in line]
     assert not findings, "\n".join(["", *findings])
 
 
@@ -91,7 +89,7 @@ def test_the_page_of_equations_lists_every_equation_with_its_code_and_its_test()
             entry = re.search(rf"(?m)^\[\({equation.id}\)\].*(?:\n.+)?$", text)[0]
             assert f"{path.name}#{equation.anchor})" in entry
             assert re.search(r"Code: .+, line \d+", entry), entry
-            assert path.stem in WAITING or re.search(r"Test: \[`tests/[\w/]+\.py::test_\w+`", entry), entry
+            assert re.search(r"Test: \[`tests/[\w/]+\.py::test_\w+`", entry), entry
             assert normal(equation.tex) in normal(text)
 
 

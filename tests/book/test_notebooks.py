@@ -13,17 +13,12 @@ from tools.notebooks import ROOT, toc_files, toc_notebooks, write_notebook
 from tools.setup_cell import book_address, setup_cell
 
 AVERAGE_BYTES = 300_000
-# Chapters that are being rewritten, and the rules that they will keep to afterwards.
-WAITING = {"dcgan"}
-FOR_THE_REST = (rules.numbers, rules.code_width, rules.reading_time)
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAWv5XUgAAAABJRU5ErkJggg=="
 
 
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", toc_notebooks(), ids=lambda path: str(path.relative_to(ROOT / "notebooks")))
 def test_chapter(path, rule):
-    if path.stem in WAITING and rule in FOR_THE_REST:
-        pytest.skip("being rewritten")
     findings = rule(Chapter.read(path))
     assert not findings, "\n".join(["", *findings])
 
