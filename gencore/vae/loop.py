@@ -17,6 +17,7 @@ from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed, rng
 from gencore.training.ema import EMA
 from gencore.training.log import Extra
+from gencore.training.loss import add_parts
 from gencore.training.optimiser import set_learning_rate
 from gencore.training.run import Run
 from gencore.vae.adversary import discriminator_loss, with_adversary, with_perceptual
@@ -98,8 +99,8 @@ def train(
         x = batch.x  # (B, C, H, W)
         if recipe.augmentation is not None:
             shape = (recipe.batch_size, *x.shape[1:])
-            u = rng.uniform(shape, recipe.seed, seen, "augmentation", rank, world_size)
-            x = recipe.augmentation(x, u.to(device))
+            u = rng.uniform(shape, recipe.seed, seen, "augmentation", rank, world_size, device)
+            x = recipe.augmentation(x, u)
         cond = batch.labels if is_conditional(recipe) else None
         eps = _noise(recipe, networks, seen, rank, world_size, device)
         objective, pieces = recipe.objective.after(seen), recipe.micro_batches
@@ -111,33 +112,36 @@ def train(
         for piece in range(pieces):
             x_piece, *eps_piece = (each.chunk(pieces)[piece] for each in (x, *eps))
             cond_piece = None if cond is None else cond.chunk(pieces)[piece]
-            with devices.autocast(device, recipe.precision):
-                loss = objective(replicas, x_piece, cond_piece, Draw(tuple(eps_piece)))
-                if features:
-                    loss = with_perceptual(loss, x_piece, features, recipe.perceptual)
-                if adversary:
-                    last, weight = networks.model.decoder.head.weight, adversary.weight_after(seen)
-                    loss = with_adversary(loss, discriminator, last, weight)
-                    pictures.append(loss.picture.detach())
             share = len(x_piece) / len(x)
-            (loss.total * share).backward()
-            _add(parts, loss.parts, share)
+            with distributed.gradients_wait(replicas.model, piece < pieces - 1):
+                with devices.autocast(device, recipe.precision):
+                    loss = objective(replicas, x_piece, cond_piece, Draw(tuple(eps_piece)))
+                    if features:
+                        loss = with_perceptual(loss, x_piece, features, recipe.perceptual)
+                    if adversary:
+                        last, weight = networks.model.decoder.head.weight, adversary.weight_after(seen)
+                        loss = with_adversary(loss, discriminator, last, weight)
+                        pictures.append(loss.picture.detach())
+                (loss.total * share).backward()
+            add_parts(parts, loss.parts, share)
             for name, value in loss.moves.items():
                 moves.setdefault(name, []).append(value)
         torch.nn.utils.clip_grad_norm_(networks.model.parameters(), recipe.clip)
         adam.step()
         adam.zero_grad()
         if moves:
-            _move_codebook(networks.model, moves, rng.generator(recipe.seed, seen, "restart"))
+            _move_codebook(networks.model, moves, rng.generator(recipe.seed, seen, "restart", device))
 
         if adversary:
             lr = adversary.optimiser.learning_rate(seen, recipe.batch_size, recipe.images)
             set_learning_rate(optimisers["discriminator"], lr)
-            for x_piece, picture in zip(x.chunk(pieces), pictures, strict=True):
-                with devices.autocast(device, recipe.precision):
-                    loss = discriminator_loss(replica, x_piece, picture)
-                (loss.total * len(x_piece) / len(x)).backward()
-                _add(parts, loss.parts, len(x_piece) / len(x))
+            for piece, (x_piece, picture) in enumerate(zip(x.chunk(pieces), pictures, strict=True)):
+                share = len(x_piece) / len(x)
+                with distributed.gradients_wait(replica, piece < pieces - 1):
+                    with devices.autocast(device, recipe.precision):
+                        loss = discriminator_loss(replica, x_piece, picture)
+                    (loss.total * share).backward()
+                add_parts(parts, loss.parts, share)
             optimisers["discriminator"].step()
             optimisers["discriminator"].zero_grad()
 
@@ -149,11 +153,6 @@ def train(
             yield run.report()
 
 
-def _add(total: dict[str, Tensor], parts: dict[str, Tensor], share: float) -> None:
-    for name, value in parts.items():
-        total[name] = total.get(name, 0) + value.detach() * share
-
-
 def _noise(
     recipe: VAERecipe, networks: Networks, seen: int, rank: int, world_size: int, device: torch.device
 ) -> tuple[Tensor, ...]:
@@ -162,7 +161,7 @@ def _noise(
         return ()
     rows = recipe.batch_size * (recipe.objective.draws if isinstance(recipe.objective, IWAE) else 1)
     return tuple(
-        rng.normal((rows, *shape), recipe.seed, seen, f"latent {level}", rank, world_size).to(device)
+        rng.normal((rows, *shape), recipe.seed, seen, f"latent {level}", rank, world_size, device)
         for level, shape in enumerate(networks.model.latent_shapes)
     )
 
@@ -171,8 +170,8 @@ def _move_codebook(model: VQVAE, moves: dict[str, list[Tensor]], draw: torch.Gen
     """Let the codebook follow the batch of all processes."""
     vectors = torch.cat(moves.pop("vectors"))  # (n, D), this process's share
     sums = {name: distributed.sum_over_processes(sum(pieces)) for name, pieces in moves.items()}
-    pick = torch.randint(len(vectors) * distributed.world_size(), (len(sums["counts"]),), generator=draw)
-    pick = pick.to(vectors.device) - len(vectors) * distributed.rank()
+    everywhere, size = len(vectors) * distributed.world_size(), sums["counts"].shape
+    pick = torch.randint(everywhere, size, generator=draw, device=vectors.device) - len(vectors) * distributed.rank()
     ours = (pick >= 0) & (pick < len(vectors))  # each picked vector lies with one process
     spare = torch.where(ours[:, None], vectors[pick.clamp(0, len(vectors) - 1)], 0)
     model.quantiser.move(sums["counts"], sums["sums"], distributed.sum_over_processes(spare))
