@@ -45,8 +45,8 @@ def replicate(network: nn.Module) -> nn.Module:
 def gradients_wait(network: nn.Module, more: bool) -> ContextManager:
     """Return the context of one micro-batch: while ``more`` follow, gradients stay with their process.
 
-    They add up there, and are averaged over processes once, with those of the last micro-batch. Forward and backward pass
-    both belong inside.
+    They add up there, and are averaged over processes once, with those of the last micro-batch. Forward and backward
+    pass both belong inside.
     """
     return network.no_sync() if more and isinstance(network, DistributedDataParallel) else contextlib.nullcontext()
 

@@ -43,8 +43,8 @@ class NonFiniteLoss(ArithmeticError):
 class LossWindow:
     """The loss parts of the steps since the last report, kept on the device.
 
-    Reading a number back from a GPU makes the processor wait for it, and asking other processes for theirs makes it wait
-    for them. So each step only stores its parts; ``report`` reads a whole window at once, averages it over steps and
+    Reading a number back from a GPU makes the processor wait for it, and asking other processes for theirs makes it
+    wait for them. So each step only stores its parts; ``report`` reads a whole window at once, averages it over steps and
     processes, and finds the first step that was not finite.
     """
 

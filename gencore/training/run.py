@@ -91,8 +91,8 @@ class Run:
 
         One is due when all, a half, a quarter, ... of the run's images have been passed, in the process that writes.
         """
-        marks = [self.recipe.images >> k for k in range(9)]
-        if not self._folder or not any(self.images_seen - self.recipe.batch_size < mark <= self.images_seen for mark in marks):
+        marks, before = [self.recipe.images >> k for k in range(9)], self.images_seen - self.recipe.batch_size
+        if not self._folder or not any(before < mark <= self.images_seen for mark in marks):
             return None
         (self._folder / "replay").mkdir(exist_ok=True)
         return self._folder / "replay" / f"{self.images_seen:012d}.png"

@@ -100,7 +100,8 @@ def test_a_block_written_plainly(out_channels):
     def swish(a):
         return a / (1 + (-a).exp())
 
-    r = F.conv2d(swish(group_norm(h, w["norm1.weight"], w["norm1.bias"])), w["conv1.weight"], w["conv1.bias"], padding=1)
+    r = swish(group_norm(h, w["norm1.weight"], w["norm1.bias"]))
+    r = F.conv2d(r, w["conv1.weight"], w["conv1.bias"], padding=1)
     film = (swish(e) @ w["film.weight"].T + w["film.bias"])[:, :, None, None]
     r = (1 + film[:, :out_channels]) * group_norm(r, w["norm2.weight"], w["norm2.bias"]) + film[:, out_channels:]
     r = F.conv2d(swish(r), w["conv2.weight"], w["conv2.bias"], padding=1)

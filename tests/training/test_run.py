@@ -57,7 +57,7 @@ def test_what_is_due_when(tmp_path):
     told = go(run, *rest)
     # rows at each 20 images, checkpoints at each 30, both at the first step past them; then the end
     assert told["report"] == [24, 30, 42, 60]
-    assert told["replay"] == [6, 12, 18, 30, 60]  # 60 / 16, 60 / 8, 60 / 4, 60 / 2, 60; what is less falls into step one
+    assert told["replay"] == [6, 12, 18, 30, 60]  # 60 / 16 or less, 60 / 8, 60 / 4, 60 / 2, 60
     assert [row["images_seen"] for row in read_curve(tmp_path / "run" / "curve.csv")] == told["report"]
     assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "run")] == [f"{n:012d}" for n in (30, 60)]
     assert run.losses.keys() == {"loss"} and run.seconds > 0
