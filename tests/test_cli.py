@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import tqdm
 from PIL import Image
 
+from gencore import cli
 from gencore.families import recipes
 
 
@@ -45,6 +47,32 @@ def test_sample_writes_a_picture_and_never_overwrites(tmp_path):
     assert fails(again, "pictures/a.png", "exists already", "--overwrite")
     assert fails(gencore("sample", "dcgan_digits", "--out", "a.jpg", folder=tmp_path), "must end in .png")
     assert fails(gencore("sample", "dcgan_cats", "--out", "a.png", folder=tmp_path), "no model named 'dcgan_cats'", "dcgan_digits")
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("file/a.png", ["--out file/a.png: cannot be written", "choose another place"]),  # its folder is a file
+        ("/proc/a.png", ["--out /proc/a.png: cannot be written"]),
+        ("folder.png", ["--out folder.png: cannot be written"]),
+    ],
+)
+def test_where_nothing_can_be_written_is_one_line(tmp_path, out, words):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    result = gencore("sample", "dcgan_digits", "--out", out, "--count", 2, "--overwrite", folder=tmp_path)
+    assert fails(result, *words) and result.stderr.count("\n") == 1
+
+
+def test_many_pictures_have_a_limit_and_show_progress(tmp_path, monkeypatch):
+    many = gencore("sample", "dcgan_digits", "--out", "a.png", "--count", 10_001, folder=tmp_path)
+    assert fails(many, "--count 10001: must be from 1 to 10,000")
+    assert fails(gencore("evaluate", "dcgan_digits", "--count", 10**9, folder=tmp_path), "--count 1000000000", "100,000")
+    assert not list(tmp_path.iterdir())
+    shown = []
+    monkeypatch.setattr(tqdm.tqdm, "update", lambda bar, count: shown.append((bar.total, count)))
+    assert cli.draw("dcgan_digits", 150, seed=0).shape == (150, 1, 28, 28)
+    assert shown == [(150, 64), (150, 64), (150, 22)]
 
 
 def test_evaluate_reports_the_floor(tmp_path):
