@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gencore import cli, families, gan, metrics, zoo
+from gencore import cli, families, gan, metrics, vae, zoo
 from gencore.data import Digits
 from gencore.errors import InputError
 from gencore.gan.recipes import dcgan_digits
@@ -14,6 +14,7 @@ from gencore.metrics import judge
 from gencore.metrics.recipes import digit_classifier
 from gencore.networks.classifier import Classifier
 from gencore.networks.dcgan import DCGAN
+from tests.vae.test_loop import KINDS
 from tools import publish as publishing
 
 RECIPES = {
@@ -66,6 +67,33 @@ def test_a_classifier_run(runs):
     assert card["parameters"] == sum(p.numel() for p in classifier.parameters())
     accuracy = judge.accuracy(classifier, Digits(7).load("heldout"))
     assert card["metrics"] == [{"name": "accuracy", "on": "digits/heldout", "samples": 1000, "value": accuracy}]
+
+
+@pytest.mark.parametrize("kind", ["elbo", "codes"])
+def test_a_run_of_a_family_that_measures_more_than_pictures(runs, monkeypatch, kind):
+    """A VAE draws and has bounds; an autoencoder to codes has no prior, so it is measured and draws nothing."""
+    recipe, facts = KINDS[kind], [{"name": "bound", "on": "digits/heldout", "samples": 9, "value": -1.5}]
+    monkeypatch.setitem(RECIPES, f"vae.recipes.{kind}", recipe)
+    monkeypatch.setattr(vae, "measure", lambda model: facts if model[1] == recipe else None)
+    monkeypatch.setattr(cli, "measure", lambda part, samples, seed: Drawn())
+    for _ in vae.train(recipe, runs / kind, device="cpu"):
+        pass
+    card = publishing.publish(runs / kind, f"vae.recipes.{kind}", "an abacus")
+    files = {path.name for path in zoo.folder(kind).iterdir()}
+    if kind == "elbo":
+        assert card["metrics"] == Drawn().to_dict() and card["measures"] == facts
+        assert "samples.png" in files and card["replay_images_seen"][-1] == 96
+    else:
+        assert card["metrics"] == facts and "measures" not in card
+        assert "samples.png" not in files
+    assert card["parameters"] == vae.parameters(vae.load(zoo.folder(kind)))
+
+
+class Drawn:
+    """A report on pictures that nobody looked at."""
+
+    def to_dict(self):
+        return {"samples": 1000}
 
 
 def test_what_is_not_finished_or_not_the_recipe_stays_out(runs, monkeypatch):
