@@ -61,7 +61,7 @@ def test_rounds_are_different_draws():
 def test_images_are_binarised_once_by_their_place():
     (networks, recipe), data, _ = setting(exact=True)
     recipe.augmentation = Binarise()
-    found = vae.log_likelihood((networks, recipe), data, 2, seed=3)[0]
+    found = vae.log_likelihood((networks, recipe), data, 2, seed=3, at_once=6)[0]  # three images at once
     u = torch.stack([torch.rand(1, 4, 1, generator=rng.generator(3, place, "binarise")) for place in range(7)])
     binary = 2 * (u < data.images / 255).double() - 1
     torch.testing.assert_close(found, networks.model.exact.log_prob(binary.flatten(1)), atol=1e-5, rtol=0)
