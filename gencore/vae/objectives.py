@@ -103,7 +103,7 @@ class ELBO:
         kls = [kl_divergence(level).mean(0) for level in levels]  # (channels, ...) each
         kls = [each.reshape(len(each), -1).sum(1) for each in kls]  # (channels,) each
         kl = sum(each.sum() for each in kls)
-        charged = sum(each.clamp(min=self.free_bits).sum() for each in kls)  # (VA.16)
+        charged = sum(each.clamp(min=self.free_bits).sum() for each in kls)  # (VA.17)
         parts = {"bound": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
         return Loss(reconstruction + self.beta * charged, parts, picture=self.likelihood.location(params))  # (VA.11)
 

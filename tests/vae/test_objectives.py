@@ -108,7 +108,7 @@ class Fixed(nn.Module):
 
 
 def test_free_bits_are_counted_by_channel():
-    """(VA.16): each channel of each level pays its mean divergence, summed over the map, or the free amount."""
+    """(VA.17): each channel of each level pays its mean divergence, summed over the map, or the free amount."""
     levels, free = (level(4, 3), level(4, 5, 2, 2)), 2.0
     x = torch.zeros(4, 1, 2, 2, dtype=torch.float64)
     loss = ELBO(Gaussian(), beta=0.7, free_bits=free)(Networks(Fixed(*levels)), x, None, Draw(()))
