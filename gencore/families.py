@@ -13,6 +13,7 @@ and where there is something to say,
 - ``draws(recipe)``: whether models of this recipe draw pictures, if some of the family's do not;
 - ``measure(model)``: what a card says beside the judgement on pictures, a list of
   ``{"name": ..., "on": ..., "samples": ..., "value": ...}``;
+- ``heldout_pairs(model, count)``: held-out images, uint8, and what the model makes of them, if it encodes images;
 - ``parameters(model)``: how many parameters it takes to draw, if not all.
 """
 

@@ -86,6 +86,7 @@ def test_a_run_of_a_family_that_measures_more_than_pictures(runs, monkeypatch, k
     else:
         assert card["metrics"] == facts and "measures" not in card
         assert "samples.png" not in files
+    assert "reconstructions.png" in files
     assert card["parameters"] == vae.parameters(vae.load(zoo.folder(kind)))
 
 

@@ -99,6 +99,10 @@ def _judge(run: Path, part: Path) -> dict:
     model = family.load(part)
     found = {"parameters": families.parameters(family, model)}
     measures = family.measure(model) if hasattr(family, "measure") else []
+    if hasattr(family, "heldout_pairs"):
+        images, made = family.heldout_pairs(model, 32)
+        rows = zip(images.split(16), to_uint8(made).split(16), strict=True)
+        save_grid(part / "reconstructions.png", torch.cat([each for pair in rows for each in pair]), 16)
     if not families.draws(family, recipe):
         return {"metrics": measures, **found}
     save_grid(part / "samples.png", to_uint8(family.sample(model, 64, 0)), 8)

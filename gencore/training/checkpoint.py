@@ -10,8 +10,9 @@ A run's folder holds ``recipe.json``, ``curve.csv`` and ``checkpoints/<images se
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -95,6 +96,38 @@ def save(folder: Path, images_seen: int, networks: dict[str, nn.Module], ema: di
     for old in list_checkpoints(folder)[:-KEEP]:
         shutil.rmtree(old)
     return target
+
+
+def load_model(folder: Path | str, kind: type, build: Callable[[Any], NamedTuple]) -> tuple[NamedTuple, Any]:
+    """Load what is sampled from: the averaged networks of a zoo folder, or of the newest checkpoint of a run.
+
+    Parameters
+    ----------
+    folder : Path or str
+        The folder; ``recipe.json`` lies in it.
+    kind : type
+        The family's recipe.
+    build : callable
+        Makes the family's networks for a recipe.
+
+    Returns
+    -------
+    networks : NamedTuple of nn.Module
+        In evaluation mode, float32, without gradients.
+    recipe
+        The recipe they were trained by.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, or does not fit the recipe.
+    """
+    folder = Path(folder)
+    recipe = recipe_io.read(kind, folder / "recipe.json")
+    networks = build(recipe)
+    path = (list_checkpoints(folder) or [folder])[-1] / "ema.safetensors"
+    fill(networks._asdict(), read_tensors(path), path)
+    return type(networks)(*(network.eval().requires_grad_(False) for network in networks)), recipe
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

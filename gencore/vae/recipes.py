@@ -148,13 +148,17 @@ def vae_digits() -> VAERecipe:
 
 
 def kl_emoji() -> VAERecipe:
-    """Autoencoder of emoji with a Gaussian code of 8x8x4, the first stage of latent diffusion. Not run yet."""
+    """Autoencoder of emoji with a Gaussian code of 8x8x4, the first stage of latent diffusion. Not run yet.
+
+    The loss is in nats, where a mean squared error of 1 counts 3 * 32**2 / (2 * 0.05**2) = 614,400; hence the weight of
+    the perceptual distance.
+    """
     return VAERecipe(
         data=Emoji(),
         network=_emoji_autoencoder(latent=4),
         objective=ELBO(Gaussian(0.05)),
-        perceptual=20.0,
-        adversary=Adversary(weight=0.4, start=50_000),
+        perceptual=30_000.0,
+        adversary=Adversary(weight=0.4, start=40_000),
         images=200_000,
         precision="bf16",
     )
@@ -175,8 +179,8 @@ def vqgan_emoji() -> VAERecipe:
     """VQ-GAN of emoji: the codes of `vq_emoji`, a perceptual distance and an adversary. Not run yet."""
     return replace(
         vq_emoji(),
-        perceptual=0.04,
-        adversary=Adversary(weight=0.6, start=50_000),
+        perceptual=0.08,
+        adversary=Adversary(weight=0.4, start=40_000),
         images=200_000,
     )
 
@@ -196,9 +200,9 @@ def hierarchical_digits() -> VAERecipe:
     return VAERecipe(
         data=Digits(),
         network=Hierarchical(
-            size=28, channels=1, out_channels=2, latent=4, width=32, multipliers=(1, 2), blocks=(2, 3), patch=2, top=(24,)
+            size=28, channels=1, out_channels=2, latent=4, width=32, multipliers=(1, 2), blocks=(2, 3), patch=2, top=(32,)
         ),
-        objective=ELBO(DiscretisedLogistic(), warm_up=64_000),
+        objective=ELBO(DiscretisedLogistic(), free_bits=0.75),
         optimiser=AdamW(lr=1e-3, weight_decay=1e-2, beta2=0.99),
         images=400_000,
         precision="bf16",

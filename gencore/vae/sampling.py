@@ -1,17 +1,20 @@
 """From latent draws to pictures, from pictures to latent moments, and from a folder to networks."""
 
+import copy
 import math
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gencore.data import ImageSet, to_float
 from gencore.errors import InputError
+from gencore.metrics import psnr, ssim
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.hierarchical import Hierarchical, HierarchicalVAE
 from gencore.networks.ladder import Ladder, LadderVAE
 from gencore.networks.patchgan import PatchDiscriminator
+from gencore.networks.quantiser import perplexity
 from gencore.networks.vae import VAE
 from gencore.networks.vqvae import VQ, VQVAE
 from gencore.training import checkpoint, recipe_io, rng
@@ -148,6 +151,14 @@ def reconstruct(
     return torch.cat(pictures)
 
 
+def heldout_pairs(model: tuple[Networks, VAERecipe], count: int) -> tuple[Tensor, Tensor]:
+    """Return held-out images, uint8 ``(count, C, H, W)``, evenly spread over the set, and what the model makes of them."""
+    _, recipe = model
+    data = recipe.data.load("heldout")
+    data = data.subset(torch.linspace(0, len(data) - 1, count).long())
+    return data.images, reconstruct(model, data.images, cond=data.labels if is_conditional(recipe) else None)
+
+
 @torch.inference_mode()
 def log_likelihood(
     model: tuple[Networks, VAERecipe],
@@ -208,19 +219,28 @@ def draws(recipe: VAERecipe) -> bool:
     return isinstance(recipe.objective, (ELBO, IWAE))
 
 
+@torch.inference_mode()
 def measure(model: tuple[Networks, VAERecipe]) -> list[dict]:
-    """Measure what a card says beside the judgement on pictures: bounds on likelihood, and the error of reconstructions.
+    """Measure what a card says beside the judgement on pictures: reconstructions, codes, and bounds on likelihood.
 
-    Both are taken on held-out images. Latent draws are cheap on a ladder only: 500 for each image, and 5,000 for each of
+    All are taken on held-out images. Latent draws are cheap on a ladder only: 500 for each image, and 5,000 for each of
     the first thousand; other networks get 100, for the first thousand.
     """
-    _, recipe = model
+    (network,), recipe = model
     data = recipe.data.load("heldout")
     some = data.subset(torch.arange(min(len(data), 1_000)))
     cond = some.labels if is_conditional(recipe) else None
-    squared = (reconstruct(model, some.images, cond=cond) - to_float(some.images)).square().flatten(1).mean(1)
-    decibel = (10 * torch.log10(4 / squared)).mean().item()
-    found = [("peak signal-to-noise ratio of reconstructions, dB", some, decibel)]
+    x, pictures = to_float(some.images), reconstruct(model, some.images, cond=cond)
+    found = [("peak signal-to-noise ratio of reconstructions, dB", some, psnr(pictures, x).mean().item())]
+    found.append(("structural similarity of reconstructions", some, ssim(pictures, x).mean().item()))
+    if isinstance(network, VQVAE):
+        codes = network.encode(x, cond)  # (N, side, side)
+        used = perplexity(codes.flatten().bincount(minlength=recipe.network.quantiser.size).float()).item()
+        for name, letters in (("their number", recipe.network.quantiser.size), ("their frequencies", used)):
+            found.append((f"bits of an image's codes by {name}", some, codes[0].numel() * math.log2(letters)))
+    if isinstance(network, VAE) and not recipe.network.flat:
+        spread = network.encode(x, cond)[0].movedim(1, 0).flatten(1).std(1)  # (latent,)
+        found += [(f"standard deviation of latent channel {i}", some, value) for i, value in enumerate(spread.tolist())]
     if draws(recipe) and not isinstance(recipe.objective.likelihood, Gaussian):
         for images, count in [(data, 500), (some, 5_000)] if isinstance(recipe.network, Ladder) else [(some, 100)]:
             bounds, elbos = log_likelihood(model, images, count)
@@ -232,15 +252,18 @@ def measure(model: tuple[Networks, VAERecipe]) -> list[dict]:
 
 
 def parameters(model: tuple[Networks, VAERecipe]) -> int:
-    """Return how many parameters it takes to draw: all that the prior's draws pass through."""
+    """Return how many parameters it takes to draw: those on the way from the prior to a picture; all of a VQ-VAE's."""
     (network,), recipe = model
-    idle = {id(p) for name in ("encoder", "stem", "up", "shrink") for p in _parameters_of(network, name)}
-    return sum(p.numel() for p in network.parameters() if id(p) not in idle)
-
-
-def _parameters_of(network: nn.Module, name: str) -> list[nn.Parameter]:
-    part = getattr(network, name, None)
-    return list(part.parameters()) if isinstance(part, nn.Module) else []
+    if not draws(recipe):
+        return sum(p.numel() for p in network.parameters())
+    network = copy.deepcopy(network).requires_grad_(True)
+    eps = latent_noise(network.latent_shapes, 1, seed=0)
+    cond = torch.zeros(1, dtype=torch.int64) if is_conditional(recipe) else None
+    device = next(network.parameters()).device
+    picture = network.generate(tuple(each.to(device) for each in eps), None if cond is None else cond.to(device))
+    weights = list(network.parameters())
+    reached = torch.autograd.grad(picture.sum(), weights, allow_unused=True)
+    return sum(p.numel() for p, gradient in zip(weights, reached, strict=True) if gradient is not None)
 
 
 def latent_noise(shapes: tuple[tuple[int, ...], ...], count: int, seed: int, first: int = 0) -> tuple[Tensor, ...]:

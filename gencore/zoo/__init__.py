@@ -1,7 +1,8 @@
 """The zoo: one folder for each trained model, with weights, recipe, card, curve and pictures.
 
-A folder holds ``ema.safetensors`` (half precision), ``recipe.json``, ``card.json``, ``curve.csv``, ``samples.png``,
-``replay.png`` and ``SHA256SUMS``. Families load their models from such a folder; the zoo only finds and verifies it.
+A folder holds ``ema.safetensors`` (half precision), ``recipe.json``, ``card.json``, ``curve.csv`` and
+``SHA256SUMS``; if it draws pictures, ``samples.png`` and ``replay.png``; if it encodes them, ``reconstructions.png``:
+held-out images in rows, each above what became of them. Families load their models from such a folder; the zoo only finds and verifies it.
 """
 
 import json

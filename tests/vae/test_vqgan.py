@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gencore import vae
-from gencore.data import Emoji
+from gencore.data import Emoji, to_float
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.patchgan import PatchGAN
@@ -239,6 +239,29 @@ def test_micro_batches_move_the_codebook_alike():
     plain = replace(TINY, perceptual=0.0, adversary=None, images=8)
     whole, pieces = (run_to_the_end(each).networks.model for each in (plain, replace(plain, micro_batches=2)))
     torch.testing.assert_close(pieces.quantiser.codebook, whole.quantiser.codebook, rtol=1e-4, atol=1e-5)
+
+
+def test_a_card_tells_bits_and_reconstructions():
+    model = run_to_the_end(replace(TINY, images=8)).averaged, TINY
+    found = {each["name"]: each["value"] for each in vae.measure(model)}
+    held = TINY.data.load("heldout")
+    x, made = to_float(held.images), vae.reconstruct(model, held.images)
+    ratio = (10 * (4 / (x - made).square().mean((1, 2, 3))).log10()).mean().item()
+    assert found["peak signal-to-noise ratio of reconstructions, dB"] == pytest.approx(ratio)
+    assert found["bits of an image's codes by their number"] == 8 * 8 * 4
+    assert 0 <= found["bits of an image's codes by their frequencies"] < 8 * 8 * 4
+    images, pictures = vae.heldout_pairs(model, 5)
+    assert torch.equal(images[0], held.images[0]) and torch.equal(images[-1], held.images[-1])
+    torch.testing.assert_close(pictures[-1], made[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_card_tells_the_spread_of_latent_channels():
+    model = run_to_the_end(replace(KL, images=8)).averaged, KL
+    found = {each["name"]: each["value"] for each in vae.measure(model)}
+    means = model[0].model.encode(to_float(KL.data.load("heldout").images))[0]
+    for channel in range(3):
+        expected = means[:, channel].std().item()
+        assert found[f"standard deviation of latent channel {channel}"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_quantised_model_draws_nothing():
