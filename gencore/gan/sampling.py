@@ -8,7 +8,7 @@ from torch import Tensor
 from gencore.gan.objectives import Networks
 from gencore.gan.recipes import GANRecipe
 from gencore.networks.dcgan import Discriminator, Generator
-from gencore.training import checkpoint, recipe_io, rng
+from gencore.training import checkpoint, rng
 
 
 def build(recipe: GANRecipe) -> Networks:
@@ -38,13 +38,7 @@ def load(folder: Path | str) -> tuple[Networks, GANRecipe]:
     InputError
         If a file is missing, damaged, or does not fit the recipe.
     """
-    folder = Path(folder)
-    recipe = recipe_io.read(GANRecipe, folder / "recipe.json")
-    networks = build(recipe)
-    newest = (checkpoint.list_checkpoints(folder) or [folder])[-1]
-    path = newest / "ema.safetensors"
-    checkpoint.fill(networks._asdict(), checkpoint.read_tensors(path), path)
-    return Networks(*(network.eval().requires_grad_(False) for network in networks)), recipe
+    return checkpoint.load_model(folder, GANRecipe, build)
 
 
 @torch.inference_mode()

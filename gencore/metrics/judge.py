@@ -9,7 +9,7 @@ from torch import nn
 from gencore.data import ImageSet, to_float
 from gencore.metrics.recipes import ClassifierRecipe
 from gencore.networks.classifier import ImageClassifier
-from gencore.training import checkpoint, recipe_io
+from gencore.training import checkpoint
 
 
 class Networks(NamedTuple):
@@ -45,12 +45,7 @@ def load(folder: Path | str) -> tuple[Networks, ClassifierRecipe]:
     InputError
         If a file is missing, damaged, or does not fit the recipe.
     """
-    folder = Path(folder)
-    recipe = recipe_io.read(ClassifierRecipe, folder / "recipe.json")
-    networks = build(recipe)
-    path = (checkpoint.list_checkpoints(folder) or [folder])[-1] / "ema.safetensors"
-    checkpoint.fill(networks._asdict(), checkpoint.read_tensors(path), path)
-    return Networks(*(network.eval().requires_grad_(False) for network in networks)), recipe
+    return checkpoint.load_model(folder, ClassifierRecipe, build)
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from gencore.networks.patchgan import PatchDiscriminator
 from gencore.networks.quantiser import perplexity
 from gencore.networks.vae import VAE
 from gencore.networks.vqvae import VQ, VQVAE
-from gencore.training import checkpoint, recipe_io, rng
+from gencore.training import checkpoint, rng
 from gencore.vae.likelihoods import Gaussian
 from gencore.vae.objectives import ELBO, IWAE, Networks, log_weights
 from gencore.vae.recipes import VAERecipe
@@ -58,12 +58,7 @@ def load(folder: Path | str) -> tuple[Networks, VAERecipe]:
     InputError
         If a file is missing, damaged, or does not fit the recipe.
     """
-    folder = Path(folder)
-    recipe = recipe_io.read(VAERecipe, folder / "recipe.json")
-    networks = build(recipe)
-    path = (checkpoint.list_checkpoints(folder) or [folder])[-1] / "ema.safetensors"
-    checkpoint.fill(networks._asdict(), checkpoint.read_tensors(path), path)
-    return Networks(*(network.eval().requires_grad_(False) for network in networks)), recipe
+    return checkpoint.load_model(folder, VAERecipe, build)
 
 
 @torch.inference_mode()

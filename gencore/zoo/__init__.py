@@ -2,7 +2,8 @@
 
 A folder holds ``ema.safetensors`` (half precision), ``recipe.json``, ``card.json``, ``curve.csv`` and
 ``SHA256SUMS``; if it draws pictures, ``samples.png`` and ``replay.png``; if it encodes them, ``reconstructions.png``:
-held-out images in rows, each above what became of them. Families load their models from such a folder; the zoo only finds and verifies it.
+held-out images in rows, each above what became of them. Families load their models from such a folder; the zoo only
+finds and verifies it.
 """
 
 import json
