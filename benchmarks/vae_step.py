@@ -1,8 +1,9 @@
 """One training step of a VAE: our loop beside pythae's trainer, on the same networks, loss and batch size.
 
     pip install -r benchmarks/requirements.txt    (into an environment that has the project)
-    OMP_NUM_THREADS=1 python benchmarks/vae_step.py
-    OMP_NUM_THREADS=1 python benchmarks/vae_step.py --held-out 64000
+    OMP_NUM_THREADS=1 python benchmarks/vae_step.py digits
+    OMP_NUM_THREADS=1 python benchmarks/vae_step.py emoji
+    OMP_NUM_THREADS=1 python benchmarks/vae_step.py emoji --held-out 64000
 
 The peer is pythae (Chadebec et al. 2022, https://arxiv.org/abs/2206.08309): its ``VAE`` and ``BaseTrainer`` as they are
 installed, called by ``train_step``, which is one pass over a data set; ours has as many images as a block has steps. Our
@@ -16,34 +17,35 @@ moving average of the weights and loss window included.
 
 Both run in one process with the same allocator setting, in short blocks that take turns, because machines are rarely
 idle. Reported are the median over rounds of the ratio of processor times within a round, and the ratio of the best wall
-clocks. ``--held-out`` trains ours in both precisions for so many images and compares the negative ELBO on the held-out
-digits. The last result stands in ``vae_step.txt``.
+clocks. ``--held-out`` trains ours in both precisions for so many images and compares the negative ELBO on held-out ones.
+The last results stand in ``vae_step.txt``.
 """
 
 import argparse
+import math
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
 from gencore import vae
-from gencore.data import Digits, to_float
-from gencore.networks.autoencoder import Autoencoder, Decoder, Encoder
+from gencore.data import Digits, Emoji, to_float
+from gencore.networks.autoencoder import Decoder, Encoder
 from gencore.training.device import describe_hardware, keep_freed_memory
+from gencore.vae import recipes
 from gencore.vae.sampling import build, latent_noise
 
-RECIPE = vae.VAERecipe(
-    data=Digits(),
-    network=Autoencoder(size=28, channels=1, latent=16, width=16, multipliers=(1, 2, 4)),
-    objective=vae.ELBO(vae.Gaussian(1.0)),
-    images=10**9,
-    checkpoint_every=10**9,
-)
+SHARED = dict(objective=vae.ELBO(vae.Gaussian(1.0)), images=10**9, checkpoint_every=10**9)
+RECIPES = {  # the networks of vae.recipes.vae_digits and vae.recipes.kl_emoji
+    "digits": vae.VAERecipe(data=Digits(), network=recipes.vae_digits().network, **SHARED),
+    "emoji": vae.VAERecipe(data=Emoji(), network=recipes.kl_emoji().network, **SHARED),
+}
 
 
 def ours(recipe: vae.VAERecipe) -> Iterator[object]:
@@ -66,7 +68,7 @@ def peer(recipe: vae.VAERecipe, folder: str) -> Iterator[float]:
 
         def forward(self, x: Tensor) -> ModelOutput:
             mean, log_std = self.network(x).chunk(2, dim=1)
-            return ModelOutput(embedding=mean, log_covariance=2 * log_std)
+            return ModelOutput(embedding=mean.flatten(1), log_covariance=2 * log_std.flatten(1))
 
     class WrappedDecoder(BaseDecoder):
         def __init__(self, network: Decoder) -> None:
@@ -74,10 +76,11 @@ def peer(recipe: vae.VAERecipe, folder: str) -> Iterator[float]:
             self.network = network
 
         def forward(self, z: Tensor) -> ModelOutput:
-            return ModelOutput(reconstruction=self.network(z))
+            return ModelOutput(reconstruction=self.network(z.unflatten(1, recipe.network.latent_shape)))
 
-    network = build(recipe).model
-    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=recipe.network.latent, reconstruction_loss="mse")
+    network, shape = build(recipe).model, (recipe.network.channels, recipe.network.size, recipe.network.size)
+    codes = math.prod(recipe.network.latent_shape)
+    config = VAEConfig(input_dim=shape, latent_dim=codes, reconstruction_loss="mse")
     model = VAE(config, encoder=WrappedEncoder(network.encoder), decoder=WrappedDecoder(network.decoder))
     data = recipe.data.load("train")
     images, labels = to_float(data.images[: recipe.log_every]), data.labels[: recipe.log_every]
@@ -98,9 +101,9 @@ def peer(recipe: vae.VAERecipe, folder: str) -> Iterator[float]:
 
 @torch.inference_mode()
 def held_out_bound(model: tuple[vae.Networks, vae.VAERecipe]) -> float:
-    """Return the negative ELBO of the held-out digits in nats, computed in float32."""
+    """Return the negative ELBO of up to 1,000 held-out images in nats, computed in float32."""
     (network,), recipe = model
-    x = to_float(recipe.data.load("heldout").images)
+    x = to_float(recipe.data.load("heldout").images[:1000])
     eps = latent_noise(network.latent_shapes, len(x), seed=0)
     parts = recipe.objective(vae.Networks(network), x, None, vae.Draw(eps)).parts
     return parts["bound"].item()
@@ -108,7 +111,7 @@ def held_out_bound(model: tuple[vae.Networks, vae.VAERecipe]) -> float:
 
 def compare_precisions(recipe: vae.VAERecipe, images: int) -> None:
     """Train in float32 and in bf16 on the same batches and noise, and print both held-out bounds."""
-    bounds = {}
+    bounds: dict[str, float] = {}
     for precision in ("fp32", "bf16"):
         one = replace(recipe, precision=precision, images=images, log_every=images)
         for run in ours(one):
@@ -121,6 +124,7 @@ def compare_precisions(recipe: vae.VAERecipe, images: int) -> None:
 def main() -> None:
     """Time the three loops in turns and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", choices=RECIPES)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=8, help="steps in a block")
     parser.add_argument("--rounds", type=int, default=25)
@@ -129,11 +133,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     os.environ["TQDM_DISABLE"] = "1"  # pythae draws a progress bar
+    recipe = RECIPES[options.network]
     if options.held_out:
-        compare_precisions(RECIPE, options.held_out)
+        compare_precisions(recipe, options.held_out)
         return
 
-    recipe = replace(RECIPE, log_every=options.steps * RECIPE.batch_size)
+    recipe = replace(recipe, log_every=options.steps * recipe.batch_size)
     half = replace(recipe, precision="bf16")
     times: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -146,14 +151,12 @@ def main() -> None:
                 if round_number >= 0:
                     times.setdefault(name, []).append(tuple(1000 * each / options.steps for each in spent))
 
-    from importlib.metadata import version
-
     network = recipe.network
     parameters = sum(p.numel() for p in build(recipe).model.parameters())
     print(f"{describe_hardware(torch.device('cpu'))}; torch {torch.__version__}, pythae {version('pythae')}")
     print(
-        f"{network.size}x{network.size}, width {network.width}, {parameters:,} parameters, batch {recipe.batch_size}; "
-        f"{options.rounds} rounds of {options.steps} steps each"
+        f"{options.network}: {network.size}x{network.size}, width {network.width}, {parameters:,} parameters, "
+        f"batch {recipe.batch_size}; {options.rounds} rounds of {options.steps} steps each"
     )
     print(f"{'':12}{'ms a step, processor':>24}{'best wall clock':>18}")
     for name, spent in times.items():
