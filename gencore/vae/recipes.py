@@ -136,7 +136,13 @@ def autoencoder_digits() -> VAERecipe:
 
 
 def vae_digits() -> VAERecipe:
-    """Convolutional VAE on the 9,000 training digits, binarised anew whenever one is seen; a latent vector of 16. Not run yet."""
+    """Convolutional VAE on the 9,000 training digits, binarised anew whenever one is seen; a latent vector of 16.
+
+    ``gencore train vae.recipes.vae_digits``: 11.0 core-minutes on an AMD EPYC, one thread; where the processor has no
+    bf16, add ``--precision fp32``. On 10,000 samples in sets of 1,000: Fréchet distance 14.3 ± 0.7 on digit-classifier
+    features (real against real 0.97 ± 0.24), rarest digit 4.4 %. Held-out digits, binarised once: evidence lower bound
+    -96.6 nats, bound from 100 draws -91.2 ± 0.8 nats.
+    """
     return VAERecipe(
         data=Digits(),
         network=Autoencoder(size=28, channels=1, latent=16, width=16, multipliers=(1, 2, 4)),
