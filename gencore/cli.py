@@ -103,7 +103,14 @@ def train(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     family = families.families()[name.split(".")[0]]
     state = None
-    run = family.train(options.recipe, options.folder, options.device, options.log, options.compile)
+    run = family.train(
+        options.recipe,
+        options.folder,
+        options.device,
+        options.log,
+        options.compile,
+        **families.beginnings(family, options.recipe),
+    )
     quiet = distributed.rank() != 0 or int(os.environ.get("RANK", 0)) != 0
     try:
         with tqdm(total=options.recipe.images, unit="img", disable=True if quiet else None, dynamic_ncols=True) as bar:

@@ -10,6 +10,7 @@ the package:
 
 and where there is something to say,
 
+- ``first_stage(recipe)``: name of the zoo's model whose network `train` is to be given as ``first_stage``, if any;
 - ``draws(recipe)``: whether models of this recipe draw pictures, if some of the family's do not;
 - ``measure(model)``: what a card says beside the judgement on pictures, a list of
   ``{"name": ..., "on": ..., "samples": ..., "value": ...}``;
@@ -30,6 +31,7 @@ from types import ModuleType
 from typing import Any
 
 import gencore
+from gencore import zoo
 from gencore.training import recipe_io
 
 
@@ -69,6 +71,12 @@ def read(folder: Path | str) -> tuple[ModuleType, Any]:
     }
     recipe = recipe_io.read(functools.reduce(operator.or_, kinds), Path(folder) / "recipe.json")
     return kinds[type(recipe)], recipe
+
+
+def beginnings(family: ModuleType, recipe: Any) -> dict[str, Any]:
+    """Return what else `train` is to be given for this recipe: the first stage that it names, from the zoo."""
+    name = family.first_stage(recipe) if hasattr(family, "first_stage") else None
+    return {"first_stage": family.load(zoo.folder(name))[0].model} if name else {}
 
 
 def draws(family: ModuleType, recipe: Any) -> bool:

@@ -13,7 +13,17 @@ from gencore.vae.objectives import (
     log_weights,
 )
 from gencore.vae.recipes import VAERecipe
-from gencore.vae.sampling import draws, heldout_pairs, load, log_likelihood, measure, parameters, reconstruct, sample
+from gencore.vae.sampling import (
+    draws,
+    first_stage,
+    heldout_pairs,
+    load,
+    log_likelihood,
+    measure,
+    parameters,
+    reconstruct,
+    sample,
+)
 
 __all__ = [
     "ELBO",
@@ -26,6 +36,7 @@ __all__ = [
     "VAERecipe",
     "VectorQuantised",
     "draws",
+    "first_stage",
     "heldout_pairs",
     "kl_divergence",
     "load",

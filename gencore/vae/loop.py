@@ -10,8 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gencore.data import Batches, to_uint8
+from gencore.data import Batches, to_float, to_uint8
+from gencore.errors import InputError
 from gencore.metrics import PerceptualDistance
+from gencore.networks.two_stage import TwoStageVAE
 from gencore.networks.vqvae import VQVAE
 from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed, rng
@@ -42,6 +44,7 @@ def train(
     device: str = "auto",
     log: Extra = "none",
     compile: bool = False,
+    first_stage: nn.Module | None = None,
 ) -> Iterator[Run]:
     """Train a model, yielding the run at every ``recipe.log_every`` images and at the end.
 
@@ -58,6 +61,8 @@ def train(
         A further place for the curve.
     compile : bool
         Compile the network (pays on GPUs).
+    first_stage : Module, optional
+        For a `TwoStage` network, and only there: the trained autoencoder whose codes are learned, ``load(...)[0].model``.
 
     Yields
     ------
@@ -67,7 +72,7 @@ def train(
     Raises
     ------
     InputError
-        If the folder holds another run.
+        If the folder holds another run, or the first stage is missing, out of place, or has other sizes.
     NonFiniteLoss
         If a loss is no longer a number; the last checkpoint stays.
     """
@@ -77,9 +82,15 @@ def train(
     data = recipe.data.load("train")
     batches = Batches(data, recipe.batch_size, recipe.seed, device, rank, world_size)
     networks = Networks(*(network.to(device) for network in build(recipe)))
+    learner, two_stages = networks.model, isinstance(networks.model, TwoStageVAE)
+    if two_stages != (first_stage is not None):
+        raise InputError("first_stage: networks of two stages need it, others take none")
+    if two_stages:
+        learner = networks.model.second
+        networks.model.adopt(first_stage, to_float(data.images).to(device))
     ema = EMA(networks.model, recipe.ema_half_life)
     averaged = networks._replace(model=ema.network)
-    adam = recipe.optimiser.build(networks.model.parameters())
+    adam = recipe.optimiser.build(learner.parameters())
     learners, optimisers, adversary, features = networks, {"adam": adam}, recipe.adversary, None
     if recipe.perceptual:
         features = PerceptualDistance(PERCEPTUAL_LAYERS).to(device)
@@ -90,13 +101,14 @@ def train(
         replica = distributed.replicate(discriminator)
     run = Run(recipe, folder, learners, averaged, optimisers, log)
     if compile:
-        networks.model.compile()
-    replicas = Networks(distributed.replicate(networks.model))
+        learner.compile()
+    replicas = Networks(distributed.replicate(learner))
+    codes = networks.model.encode(to_float(data.images).to(device)) if two_stages else None  # once: they do not change
 
     while not run.done:
         seen = run.images_seen
         batch = batches.at(seen)
-        x = batch.x  # (B, C, H, W)
+        x = batch.x if codes is None else codes[batch.index]  # (B, C, H, W)
         if recipe.augmentation is not None:
             shape = (recipe.batch_size, *x.shape[1:])
             u = rng.uniform(shape, recipe.seed, seen, "augmentation", rank, world_size, device)
@@ -126,7 +138,7 @@ def train(
             add_parts(parts, loss.parts, share)
             for name, value in loss.moves.items():
                 moves.setdefault(name, []).append(value)
-        torch.nn.utils.clip_grad_norm_(networks.model.parameters(), recipe.clip)
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), recipe.clip)
         adam.step()
         adam.zero_grad()
         if moves:

@@ -105,7 +105,7 @@ class ELBO:
         kl = sum(each.sum() for each in kls)
         charged = sum(each.clamp(min=self.free_bits).sum() for each in kls)  # (VA.17)
         parts = {"bound": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
-        return Loss(reconstruction + self.beta * charged, parts, picture=self.likelihood.location(params))  # (VA.11)
+        return Loss(reconstruction + self.beta * charged, parts, picture=self.likelihood.location(params))  # (VA.11), (HI.8)
 
 
 @dataclass(frozen=True)

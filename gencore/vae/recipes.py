@@ -8,6 +8,7 @@ from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.hierarchical import Hierarchical
 from gencore.networks.ladder import Ladder
 from gencore.networks.quantiser import Codebook
+from gencore.networks.two_stage import TwoStage
 from gencore.networks.vqvae import VQ
 from gencore.training.device import Precision
 from gencore.training.optimiser import AdamW
@@ -24,7 +25,7 @@ class VAERecipe:
     ----------
     data : data spec
         What to learn from.
-    network : Autoencoder, Ladder, Hierarchical or VQ
+    network : Autoencoder, Ladder, Hierarchical, VQ or TwoStage
         Kind and sizes of the network; size and channels must be those of the data. An `Autoencoder` makes a plain VAE.
     objective : ELBO, IWAE or VectorQuantised
         What is minimised; VectorQuantised belongs to VQ networks, the others to the rest.
@@ -32,6 +33,8 @@ class VAERecipe:
         Weight of the perceptual distance that joins the objective, in its units; 0 for none. For autoencoders and VQ.
     adversary : Adversary, optional
         A discriminator that joins the training. For autoencoders and VQ.
+    first_stage : str, optional
+        Name of the zoo's model whose codes a `TwoStage` network learns.
     augmentation : Binarise, optional
         How each training image is varied when it is seen.
     optimiser : AdamW
@@ -55,10 +58,11 @@ class VAERecipe:
     """
 
     data: Digits | Emoji | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
-    network: Autoencoder | Ladder | Hierarchical | VQ
+    network: Autoencoder | Ladder | Hierarchical | VQ | TwoStage
     objective: ELBO | IWAE | VectorQuantised = ELBO()
     perceptual: float = 0.0
     adversary: Adversary | None = None
+    first_stage: str | None = None
     augmentation: Binarise | None = None
     optimiser: AdamW = AdamW(lr=1e-3, weight_decay=1e-3, beta2=0.99)
     images: int = 400_000
@@ -81,6 +85,13 @@ class VAERecipe:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be at least 1")
         if isinstance(self.network, VQ) != isinstance(self.objective, VectorQuantised):
             raise InputError("objective: VectorQuantised goes with a VQ network, and with no other")
+        if isinstance(self.network, TwoStage) != (self.first_stage is not None):
+            raise InputError("first_stage: a TwoStage network names the zoo's model it begins with, others name none")
+        if isinstance(self.network, TwoStage):
+            if not isinstance(self.objective, ELBO) or not isinstance(self.objective.likelihood, Gaussian):
+                raise InputError("objective: a TwoStage network learns codes, by ELBO with a Gaussian likelihood")
+            if self.augmentation is not None:
+                raise InputError("augmentation: it varies pictures, but a TwoStage network learns codes")
         if self.perceptual < 0:
             raise InputError(f"perceptual is {self.perceptual}; it must be 0 or more")
         if self.perceptual or self.adversary is not None:
@@ -215,15 +226,18 @@ def hierarchical_digits() -> VAERecipe:
     )
 
 
-def hierarchical_emoji() -> VAERecipe:
-    """Hierarchical VAE on emoji, 256 levels a channel: a vector, then eight groups from 4x4 to 16x16. Not run yet."""
+def two_stage_emoji() -> VAERecipe:
+    """Ladder VAE on the codes of `kl_emoji`. Not run yet."""
     return VAERecipe(
         data=Emoji(),
-        network=Hierarchical(
-            size=32, channels=3, out_channels=6, latent=8, width=32, multipliers=(1, 2, 2), blocks=(2, 3, 3), patch=2, top=(32,)
-        ),
-        objective=ELBO(DiscretisedLogistic(), warm_up=64_000),
-        optimiser=AdamW(lr=1e-3, weight_decay=1e-2, beta2=0.99),
-        images=280_000,
+        network=TwoStage(_emoji_autoencoder(latent=4), Ladder(size=8, channels=4, latents=(16, 24, 32, 48), width=256)),
+        first_stage="kl_emoji",
+        objective=ELBO(Gaussian(0.3), warm_up=200_000),
+        optimiser=AdamW(lr=1e-3, weight_decay=1e-2, warm_up=20_000, beta2=0.99),
+        images=3_000_000,
+        batch_size=128,
         precision="bf16",
+        ema_half_life=20_000,
+        log_every=64_000,
+        checkpoint_every=256_000,
     )

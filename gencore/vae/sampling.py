@@ -15,6 +15,7 @@ from gencore.networks.hierarchical import Hierarchical, HierarchicalVAE
 from gencore.networks.ladder import Ladder, LadderVAE
 from gencore.networks.patchgan import PatchDiscriminator
 from gencore.networks.quantiser import perplexity
+from gencore.networks.two_stage import TwoStage, TwoStageVAE
 from gencore.networks.vae import VAE
 from gencore.networks.vqvae import VQ, VQVAE
 from gencore.training import checkpoint, rng
@@ -25,7 +26,7 @@ from gencore.vae.recipes import VAERecipe
 
 def build(recipe: VAERecipe) -> Networks:
     """Build the network with the weights that the recipe's seed draws."""
-    kinds = {Autoencoder: VAE, Ladder: LadderVAE, Hierarchical: HierarchicalVAE, VQ: VQVAE}
+    kinds = {Autoencoder: VAE, Ladder: LadderVAE, Hierarchical: HierarchicalVAE, VQ: VQVAE, TwoStage: TwoStageVAE}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return Networks(kinds[type(recipe.network)](recipe.network))
@@ -207,6 +208,11 @@ def log_likelihood(
         bounds.append(stacked.logsumexp(1) - math.log(draws))
         elbos.append(stacked.mean(1))
     return torch.cat(bounds), torch.cat(elbos)
+
+
+def first_stage(recipe: VAERecipe) -> str | None:
+    """Name of the zoo's model that `train` is to be given as ``first_stage``, or None."""
+    return recipe.first_stage
 
 
 def draws(recipe: VAERecipe) -> bool:

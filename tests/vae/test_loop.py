@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from gencore import families, vae
-from gencore.data import Binarise, Digits, Mnist
+from gencore.data import Binarise, Digits, Mnist, to_float
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.hierarchical import Hierarchical
 from gencore.networks.ladder import Ladder
 from gencore.networks.patchgan import PatchGAN
 from gencore.networks.quantiser import FSQ, Codebook
+from gencore.networks.two_stage import TwoStage
 from gencore.networks.vqvae import VQ
 from gencore.training import checkpoint
 from gencore.training.log import read_curve
@@ -47,11 +48,27 @@ CODES = replace(
     objective=VectorQuantised(),
     optimiser=replace(TINY.optimiser, lr=1e-4),  # a vector that changes its codeword would end all comparisons
 )
-KINDS = {"elbo": TINY, "iwae": IMPORTANCE, "ladder": LADDER, "codes": CODES}
+STAGES = replace(
+    TINY,
+    network=TwoStage(replace(NETWORK, flat=False), Ladder(size=7, channels=4, latents=(2, 3), width=16)),
+    first_stage="some_autoencoder",
+    objective=ELBO(Gaussian(0.5), warm_up=64),
+    augmentation=None,
+)
+KINDS = {"elbo": TINY, "iwae": IMPORTANCE, "ladder": LADDER, "codes": CODES, "stages": STAGES}
 each_kind = pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
 
 
+def first_stage(recipe):
+    """The first stage that a recipe needs, untrained."""
+    if recipe.first_stage is None:
+        return {}
+    network = recipe.network.first
+    return {"first_stage": vae.sampling.build(replace(TINY, data=recipe.data, network=network, augmentation=None, seed=1)).model}
+
+
 def run(recipe, folder=None, **options):
+    options = first_stage(recipe) | options
     for state in vae.train(recipe, folder, device="cpu", **options):
         pass
     return state
@@ -196,9 +213,34 @@ def test_every_recipe_takes_steps_and_every_parameter_moves(name):
         recipe = replace(recipe, data=Digits())
     before = checkpoint.flatten(vae.sampling.build(recipe)._asdict())
     after = checkpoint.flatten(run(recipe).networks._asdict())
-    learns = [key for key in before if before[key].is_floating_point()]
+    fixed = ("model.first.", "model.mean", "model.std")  # of two stages
+    learns = [key for key in before if before[key].is_floating_point() and not key.startswith(fixed)]
     assert [key for key in learns if torch.equal(before[key], after[key])] == []
     assert all(after[key].isfinite().all() for key in learns)
+
+
+def test_the_first_stage_is_adopted_and_stays_as_it_is():
+    given = first_stage(STAGES)["first_stage"]
+    state = run(STAGES)
+    for model in (state.networks.model, state.averaged.model):
+        for name, value in given.state_dict().items():
+            assert torch.equal(model.first.state_dict()[name], value), name
+        codes = model.encode(to_float(STAGES.data.load("train").images))
+        torch.testing.assert_close(codes.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+        torch.testing.assert_close(codes.std((0, 2, 3)), torch.ones(4), atol=1e-4, rtol=0)
+
+
+def test_a_first_stage_is_asked_for_where_it_belongs():
+    other = vae.sampling.build(replace(TINY, network=replace(NETWORK, flat=False, width=16))).model
+    with pytest.raises(InputError, match="first_stage"):
+        run(STAGES, first_stage=None)
+    with pytest.raises(InputError, match="first_stage"):
+        run(TINY, first_stage=other)
+    with pytest.raises(InputError, match="first stage: has other sizes"):
+        run(STAGES, first_stage=other)
+    for fields in (dict(first_stage=None), dict(objective=ELBO(Bernoulli())), dict(augmentation=Binarise())):
+        with pytest.raises(InputError, match="TwoStage"):
+            replace(STAGES, **fields)
 
 
 CHANGES = [
@@ -241,7 +283,7 @@ def test_every_option_changes_the_loss(recipe, change):
 
 
 def test_no_option_was_forgotten():
-    """All but those that decide how a batch is cut, what is averaged and what is written, which have tests of their own."""
+    """All but those that decide how a batch is cut, what is averaged and written, and the name of what is passed in."""
     elsewhere = {"micro_batches", "ema_half_life", "log_every", "checkpoint_every"}
     tried = {name for change in CHANGES + CODE_CHANGES for name in change}
     assert {field.name for field in fields(VAERecipe)} == elsewhere | tried
