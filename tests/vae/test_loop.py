@@ -284,7 +284,7 @@ def test_every_option_changes_the_loss(recipe, change):
 
 def test_no_option_was_forgotten():
     """All but those that decide how a batch is cut, what is averaged and written, and the name of what is passed in."""
-    elsewhere = {"micro_batches", "ema_half_life", "log_every", "checkpoint_every"}
+    elsewhere = {"first_stage", "micro_batches", "ema_half_life", "log_every", "checkpoint_every"}
     tried = {name for change in CHANGES + CODE_CHANGES for name in change}
     assert {field.name for field in fields(VAERecipe)} == elsewhere | tried
 
