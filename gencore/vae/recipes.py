@@ -165,7 +165,7 @@ def kl_emoji() -> VAERecipe:
         objective=ELBO(Gaussian(0.05)),
         perceptual=30_000.0,
         adversary=Adversary(weight=0.4, start=40_000),
-        images=200_000,
+        images=160_000,
         precision="bf16",
     )
 
@@ -176,7 +176,7 @@ def vq_emoji() -> VAERecipe:
         data=Emoji(),
         network=VQ(_emoji_autoencoder(latent=16), Codebook(512)),
         objective=VectorQuantised(),
-        images=300_000,
+        images=160_000,
         precision="bf16",
     )
 
@@ -187,7 +187,6 @@ def vqgan_emoji() -> VAERecipe:
         vq_emoji(),
         perceptual=0.08,
         adversary=Adversary(weight=0.4, start=40_000),
-        images=200_000,
     )
 
 
