@@ -81,7 +81,8 @@ class PerceptualDistance(nn.Module):
         if not 1 <= layers <= len(COMPARED):
             raise InputError(f"layers {layers}: between 1 and {len(COMPARED)} can be compared")
         self.compared, self.size = COMPARED[:layers], size
-        self.network = squeezenet()[: self.compared[-1] + 1]
+        # Channels last: half the time on a CPU (69 instead of 140 ms for 64 pairs with gradient, one thread).
+        self.network = squeezenet()[: self.compared[-1] + 1].to(memory_format=torch.channels_last)
         self.register_buffer("mean", torch.tensor(MEAN_COLOUR)[:, None, None], persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
