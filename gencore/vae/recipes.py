@@ -233,9 +233,9 @@ def two_stage_emoji() -> VAERecipe:
     """Ladder VAE on the codes of `kl_emoji`. Not run yet."""
     return VAERecipe(
         data=Emoji(),
-        network=TwoStage(_emoji_autoencoder(latent=4), Ladder(size=8, channels=4, latents=(16, 24, 32, 48), width=256)),
+        network=TwoStage(_emoji_autoencoder(latent=4), Ladder(size=8, channels=4, latents=(8, 16, 24, 32), width=192)),
         first_stage="kl_emoji",
-        objective=ELBO(Gaussian(0.6), warm_up=200_000),
+        objective=ELBO(Gaussian(0.8), warm_up=200_000),
         optimiser=AdamW(lr=1e-3, weight_decay=1e-2, warm_up=20_000, beta2=0.99),
         images=3_000_000,
         batch_size=128,
