@@ -109,7 +109,7 @@ def train(arguments: list[str]) -> None:
         options.device,
         options.log,
         options.compile,
-        **families.beginnings(family, options.recipe),
+        **families.passed_in(family, options.recipe),
     )
     quiet = distributed.rank() != 0 or int(os.environ.get("RANK", 0)) != 0
     try:
@@ -197,7 +197,7 @@ def evaluate(arguments: list[str]) -> None:
     folder = find(options.name)
     family, recipe = families.read(folder)
     report = measure(options.name, options.count, options.seed) if families.draws(family, recipe) else None
-    measures = family.measure(family.load(folder)) if hasattr(family, "measure") else []
+    measures = family.measure(families.load(folder)) if hasattr(family, "measure") else []
     if options.json:
         print(json.dumps({**(report.to_dict() if report else {}), **({"measures": measures} if measures else {})}, indent=1))
         return
@@ -227,7 +227,7 @@ def draw(name: str, count: int, seed: int):
     family, recipe = families.read(folder)
     if not families.draws(family, recipe):
         raise InputError(f"{name}: draws no pictures; name a generator ('gencore list' shows them)")
-    model, pieces = family.load(folder), []
+    model, pieces = families.load(folder), []
     with tqdm(total=count, unit="img", disable=None, dynamic_ncols=True) as bar:
         for first in range(0, count, AT_ONCE):
             pieces.append(to_uint8(family.sample(model, min(AT_ONCE, count - first), seed, first)))

@@ -10,7 +10,8 @@ the package:
 
 and where there is something to say,
 
-- ``first_stage(recipe)``: name of the zoo's model whose network `train` is to be given as ``first_stage``, if any;
+- ``first_stage(recipe)``: name of the zoo's model whose network `train` and `load` are to be given as ``first_stage``,
+  or None;
 - ``draws(recipe)``: whether models of this recipe draw pictures, if some of the family's do not;
 - ``measure(model)``: what a card says beside the judgement on pictures, a list of
   ``{"name": ..., "on": ..., "samples": ..., "value": ...}``;
@@ -73,10 +74,16 @@ def read(folder: Path | str) -> tuple[ModuleType, Any]:
     return kinds[type(recipe)], recipe
 
 
-def beginnings(family: ModuleType, recipe: Any) -> dict[str, Any]:
-    """Return what else `train` is to be given for this recipe: the first stage that it names, from the zoo."""
+def passed_in(family: ModuleType, recipe: Any) -> dict[str, Any]:
+    """Return what else `train` and `load` are to be given for this recipe: the first stage that it names, from the zoo."""
     name = family.first_stage(recipe) if hasattr(family, "first_stage") else None
     return {"first_stage": family.load(zoo.folder(name))[0].model} if name else {}
+
+
+def load(folder: Path | str) -> tuple[Any, Any]:
+    """Return the model that lies in a folder, whatever its family."""
+    family, recipe = read(folder)
+    return family.load(folder, **passed_in(family, recipe))
 
 
 def draws(family: ModuleType, recipe: Any) -> bool:

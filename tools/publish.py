@@ -96,7 +96,7 @@ def publish(run: Path, recipe_name: str, hardware: str) -> dict:
 def _judge(run: Path, part: Path) -> dict:
     """Measure the model in the new folder, draw its pictures if it draws any, and return what the card says of both."""
     family, recipe = families.read(part)
-    model = family.load(part)
+    model = families.load(part)
     found = {"parameters": families.parameters(family, model)}
     measures = family.measure(model) if hasattr(family, "measure") else []
     if hasattr(family, "heldout_pairs"):

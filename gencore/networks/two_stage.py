@@ -5,6 +5,8 @@ codes are distributed, which is no standard normal distribution.
 
 Deviations: the first is any Gaussian autoencoder with a grid of codes, trained before and held fixed; the second learns
 the means of its codes, each channel brought to mean 0 and standard deviation 1.
+
+The first stage is passed in. It is no part of the module: its weights are neither trained nor saved again.
 """
 
 from dataclasses import dataclass
@@ -63,12 +65,17 @@ class TwoStageVAE(nn.Module):
     ----------
     config : TwoStage
         The sizes.
+
+    Attributes
+    ----------
+    first : VAE
+        The first stage, once `adopt` has taken it.
     """
 
     def __init__(self, config: TwoStage) -> None:
         super().__init__()
         self.config = config
-        self.first = VAE(config.first).requires_grad_(False)
+        self._first: list[VAE] = []  # in a list, where a module's parts are not looked for
         self.second = (LadderVAE if isinstance(config.second, Ladder) else HierarchicalVAE)(config.second)
         self.register_buffer("mean", torch.zeros(config.first.latent, 1, 1))  # of the codes' channels
         self.register_buffer("std", torch.ones(config.first.latent, 1, 1))
@@ -78,25 +85,27 @@ class TwoStageVAE(nn.Module):
         """Shape of each group of latent variables of one image, in the order in which they are drawn."""
         return self.second.latent_shapes
 
-    @torch.no_grad()
-    def adopt(self, first: nn.Module, images: Tensor) -> None:
-        """Take over a trained first stage, and measure its codes.
+    @property
+    def first(self) -> VAE:
+        if not self._first:
+            raise InputError("first stage: missing; pass it in")
+        return self._first[0]
 
-        Parameters
-        ----------
-        first : VAE
-            With the sizes of ``config.first``.
-        images : Tensor
-            The training images, ``(N, C, H, W)`` in [-1, 1].
+    def adopt(self, first: nn.Module) -> None:
+        """Take the trained first stage, an autoencoder with the sizes of ``config.first``.
 
         Raises
         ------
         InputError
-            If the first stage has other sizes.
+            If it has other sizes.
         """
         if getattr(first, "config", None) != self.config.first:
             raise InputError("first stage: has other sizes than network.first; give the model that the recipe names")
-        self.first.load_state_dict(first.state_dict())
+        self._first = [first.eval().requires_grad_(False).to(self.mean.device)]
+
+    @torch.no_grad()
+    def standardise(self, images: Tensor) -> None:
+        """Measure the codes of the training images, ``(N, C, H, W)`` in [-1, 1]."""
         self.mean.zero_(), self.std.fill_(1)
         codes = self.encode(images)
         self.mean.copy_(codes.mean((0, 2, 3))[:, None, None])

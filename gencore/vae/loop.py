@@ -87,7 +87,8 @@ def train(
         raise InputError("first_stage: networks of two stages need it, others take none")
     if two_stages:
         learner = networks.model.second
-        networks.model.adopt(first_stage, to_float(data.images).to(device))
+        networks.model.adopt(first_stage)
+        networks.model.standardise(to_float(data.images).to(device))
     ema = EMA(networks.model, recipe.ema_half_life)
     averaged = networks._replace(model=ema.network)
     adam = recipe.optimiser.build(learner.parameters())

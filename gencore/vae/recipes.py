@@ -230,22 +230,17 @@ def hierarchical_digits() -> VAERecipe:
 
 
 def two_stage_emoji() -> VAERecipe:
-    """Ladder VAE on the codes of `kl_emoji`. Not run yet."""
+    """Ladder VAE on the codes of `kl_emoji`, the showpiece of this family. Not run yet."""
     return VAERecipe(
         data=Emoji(),
         network=TwoStage(_emoji_autoencoder(latent=4), Ladder(size=8, channels=4, latents=(8, 16, 24, 32), width=192)),
         first_stage="kl_emoji",
         objective=ELBO(Gaussian(0.8), warm_up=200_000),
         optimiser=AdamW(lr=1e-3, weight_decay=1e-2, warm_up=20_000, beta2=0.99),
-        images=3_000_000,
+        images=12_000_000,
         batch_size=128,
         precision="bf16",
         ema_half_life=20_000,
         log_every=64_000,
         checkpoint_every=256_000,
     )
-
-
-def two_stage_emoji_long() -> VAERecipe:
-    """The showpiece of this family: `two_stage_emoji`, trained four times as long. Not run yet."""
-    return replace(two_stage_emoji(), images=12_000_000)

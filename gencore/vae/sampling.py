@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gencore.data import ImageSet, to_float
 from gencore.errors import InputError
@@ -39,13 +39,15 @@ def build_discriminator(recipe: VAERecipe) -> PatchDiscriminator:
         return PatchDiscriminator(recipe.adversary.network)
 
 
-def load(folder: Path | str) -> tuple[Networks, VAERecipe]:
+def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Networks, VAERecipe]:
     """Load a trained model from a zoo folder or from the newest checkpoint of a run.
 
     Parameters
     ----------
     folder : Path or str
         ``gencore.zoo.folder(name)``, or a run's folder.
+    first_stage : Module, optional
+        For a model of two stages: the network of the model that ``recipe.first_stage`` names.
 
     Returns
     -------
@@ -57,9 +59,14 @@ def load(folder: Path | str) -> tuple[Networks, VAERecipe]:
     Raises
     ------
     InputError
-        If a file is missing, damaged, or does not fit the recipe.
+        If a file is missing, damaged, or does not fit the recipe, or if the first stage is missing or another.
     """
-    return checkpoint.load_model(folder, VAERecipe, build)
+    networks, recipe = checkpoint.load_model(folder, VAERecipe, build)
+    if isinstance(networks.model, TwoStageVAE):
+        if first_stage is None:
+            raise InputError(f"{folder}: needs its first stage, the zoo's {recipe.first_stage}; pass it as first_stage")
+        networks.model.adopt(first_stage)
+    return networks, recipe
 
 
 @torch.inference_mode()
@@ -257,12 +264,14 @@ def parameters(model: tuple[Networks, VAERecipe]) -> int:
     (network,), recipe = model
     if not draws(recipe):
         return sum(p.numel() for p in network.parameters())
-    network = copy.deepcopy(network).requires_grad_(True)
+    network = copy.deepcopy(network)
+    weights = [*network.parameters(), *(network.first.parameters() if isinstance(network, TwoStageVAE) else ())]
+    for weight in weights:
+        weight.requires_grad_(True)
     eps = latent_noise(network.latent_shapes, 1, seed=0)
     cond = torch.zeros(1, dtype=torch.int64) if is_conditional(recipe) else None
     device = next(network.parameters()).device
     picture = network.generate(tuple(each.to(device) for each in eps), None if cond is None else cond.to(device))
-    weights = list(network.parameters())
     reached = torch.autograd.grad(picture.sum(), weights, allow_unused=True)
     return sum(p.numel() for p, gradient in zip(weights, reached, strict=True) if gradient is not None)
 

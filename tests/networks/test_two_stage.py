@@ -19,7 +19,8 @@ def make(config):
     torch.manual_seed(0)
     first, model = VAE(FIRST), TwoStageVAE(config)
     images = torch.rand(300, 3, 16, 16) * 2 - 1
-    model.adopt(first, images)
+    model.adopt(first)
+    model.standardise(images)
     for parameter in model.second.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return first, model, images
@@ -41,6 +42,14 @@ def test_the_stages_compose(config):
     torch.testing.assert_close(model.generate(eps), first.decode(drawn * std + mean), atol=1e-4, rtol=1e-4)
 
 
+def test_the_first_stage_is_passed_in_and_not_saved():
+    first, model, images = make(LADDER)
+    assert not any(key.startswith("first") for key in model.state_dict())
+    assert model.first is first
+    with pytest.raises(InputError, match="first stage"):
+        TwoStageVAE(LADDER).encode(images)
+
+
 def test_no_gradient_reaches_the_first_stage():
     _, model, images = make(LADDER)
     eps = tuple(torch.randn(5, *shape) for shape in model.latent_shapes)
@@ -58,4 +67,4 @@ def test_sizes_that_do_not_fit():
         TwoStage(Autoencoder(size=16, channels=3, latent=2), Ladder(size=8, channels=2))
     _, model, images = make(LADDER)
     with pytest.raises(InputError, match="first stage"):
-        model.adopt(VAE(Autoencoder(size=16, channels=3, latent=2, flat=False, width=16, multipliers=(1, 1))), images)
+        model.adopt(VAE(Autoencoder(size=16, channels=3, latent=2, flat=False, width=16, multipliers=(1, 1))))

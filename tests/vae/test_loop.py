@@ -213,21 +213,27 @@ def test_every_recipe_takes_steps_and_every_parameter_moves(name):
         recipe = replace(recipe, data=Digits())
     before = checkpoint.flatten(vae.sampling.build(recipe)._asdict())
     after = checkpoint.flatten(run(recipe).networks._asdict())
-    fixed = ("model.first.", "model.mean", "model.std")  # of two stages
+    fixed = ("model.mean", "model.std")  # of two stages
     learns = [key for key in before if before[key].is_floating_point() and not key.startswith(fixed)]
     assert [key for key in learns if torch.equal(before[key], after[key])] == []
     assert all(after[key].isfinite().all() for key in learns)
 
 
-def test_the_first_stage_is_adopted_and_stays_as_it_is():
-    given = first_stage(STAGES)["first_stage"]
-    state = run(STAGES)
+def test_the_first_stage_stays_as_it_is_and_its_codes_are_standardised(tmp_path):
+    given = first_stage(STAGES)
+    before = {name: value.clone() for name, value in given["first_stage"].state_dict().items()}
+    state = run(STAGES, tmp_path, **given)
     for model in (state.networks.model, state.averaged.model):
-        for name, value in given.state_dict().items():
-            assert torch.equal(model.first.state_dict()[name], value), name
+        assert all(torch.equal(model.first.state_dict()[name], value) for name, value in before.items())
         codes = model.encode(to_float(STAGES.data.load("train").images))
         torch.testing.assert_close(codes.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
         torch.testing.assert_close(codes.std((0, 2, 3)), torch.ones(4), atol=1e-4, rtol=0)
+    loaded = vae.load(tmp_path, **given)
+    assert torch.equal(vae.sample(loaded, 3, 0), vae.sample((state.averaged, STAGES), 3, 0))
+    with pytest.raises(InputError, match="some_autoencoder; pass it as first_stage"):
+        vae.load(tmp_path)
+    drawing = vae.parameters(loaded)
+    assert drawing > sum(p.numel() for p in given["first_stage"].decoder.parameters())
 
 
 def test_a_first_stage_is_asked_for_where_it_belongs():
