@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "metrics": GROUND | {"networks", "training", "data", "zoo"},  # the zoo holds the judge of digits
     **{family: SHARED for family in FAMILIES},
     "applications": SHARED | FAMILIES | {"zoo"},
-    "families": GROUND | {"training"},  # families are found by walking, and none is known by name
+    "families": GROUND | {"training", "zoo"},  # families are found by walking, first stages in the zoo; none is known by name
     "cli": SHARED | {"families", "zoo"},
     "__main__": {"cli"},
     "__init__": set(),
