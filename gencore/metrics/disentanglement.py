@@ -74,7 +74,7 @@ def mutual_information_gap(codes: Tensor, factors: Tensor, bins: int = 20) -> Te
     if not (entropies > 0).all():
         raise InputError(f"factors: number {int(entropies.argmin())} has one value only; leave it out")
     first, second = information.topk(2, dim=0).values  # (K,) each
-    return (first - second) / entropies  # (LS.11)
+    return (first - second) / entropies  # (LS.10)
 
 
 def _information(binned: Tensor, values: Tensor, bins: int) -> Tensor:
