@@ -48,15 +48,20 @@ def test_loss_is_distortion_and_rate_at_its_price():
     """,
 )
 def test_rate_is_information_and_distance_of_the_aggregate_from_the_prior():
-    """(LS.2), for a finite set of data whose Gaussian codes mix to an aggregate: all terms by a fine grid."""
-    (kl_from_prior,) = load(CHAPTER, "kl_from_prior")
+    """(LS.2), for three pictures whose Gaussian codes mix to an aggregate: all terms by a fine grid, and by draws."""
+    kl_from_prior, split_rate = load(CHAPTER, "kl_from_prior", "split_rate")
     means, stds = torch.tensor([[-1.2], [0.3], [1.9]]), torch.tensor([[0.4], [0.7], [0.25]])
     line = torch.linspace(-12, 12, 24_001)
     log_q = Normal(means, stds).log_prob(line)  # (3, G)
     aggregate = log_q.exp().mean(0)
     information = torch.trapezoid(log_q.exp() * (log_q - aggregate.log()), line).mean()
     inside = torch.special.xlogy(aggregate, aggregate) - aggregate * Normal(0.0, 1.0).log_prob(line)
-    close(kl_from_prior(means, stds.log()).sum(1).mean(), information + torch.trapezoid(inside, line), atol=1e-6)
+    distance = torch.trapezoid(inside, line)
+    close(kl_from_prior(means, stds.log()).sum(1).mean(), information + distance, atol=1e-6)
+    nodes, masses = np.polynomial.hermite_e.hermegauss(60)
+    draws = [split_rate(means, stds.log(), means + stds * node) for node in nodes]
+    found = torch.as_tensor(masses / math.sqrt(2 * math.pi)) @ torch.tensor(draws, dtype=torch.float64)
+    close(found, torch.stack([information, distance]), atol=1e-3)
 
 
 @equation("LS.3", r"\beta_1 \;\le\; \frac{D_2 - D_1}{R_1 - R_2} \;\le\; \beta_2")
