@@ -88,6 +88,8 @@ _NUMBERS = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4}
 _PLURALS = {shape + ("es" if shape.endswith("s") else "s"): shape for shape in SHAPES}
 _PLURAL_OF = {shape: plural for plural, shape in _PLURALS.items()}
 
+FACTORS = ("x", "y", "size", "colour", "shape")  # columns of `factors`
+
 END = 0  # the token id that ends a caption and fills the rest of the row
 VOCABULARY: tuple[str, ...] = (  # token ids are positions in it
     "<end>", *_NUMBERS, *SIZES, *COLOURS, *SHAPES, *_PLURALS,
@@ -562,6 +564,35 @@ def decode(ids: Iterable[int] | Tensor) -> str:
 # The data set
 
 
+def factors(scenes: Sequence[Scene], bins: int = 10) -> Tensor:
+    """Return what varies among pictures of one object: the known factors behind the pixels.
+
+    Parameters
+    ----------
+    scenes : sequence of Scene
+        Scenes of one object each.
+    bins : int
+        Into how many bins of equally many scenes the coordinates are cut.
+
+    Returns
+    -------
+    Tensor
+        int64 ``(N, 5)``, in the order of `FACTORS`: bins of x and y, and places in `SIZES`, `COLOURS` and `SHAPES`.
+
+    Raises
+    ------
+    InputError
+        If a scene has several objects.
+    """
+    if any(len(scene.objects) != 1 for scene in scenes):
+        raise InputError("scenes: each must have one object; a scene of several has no single colour or place")
+    things = [scene.objects[0] for scene in scenes]
+    places = torch.tensor([(thing.x, thing.y) for thing in things], dtype=torch.float64)  # (N, 2)
+    kinds = [(SIZES.index(t.size), COLOURS.index(t.colour), SHAPES.index(t.shape)) for t in things]
+    cut = places.argsort(dim=0, stable=True).argsort(dim=0) * bins // len(places)
+    return torch.cat([cut, torch.tensor(kinds)], 1)
+
+
 @dataclass(frozen=True)
 class Shapes:
     """Captioned pictures of coloured objects. The scenes do not depend on `size`, nor their beginning on `images`.
@@ -577,6 +608,8 @@ class Shapes:
     held_out_combinations : bool
         A test of composition: the train split shows none of `HELD_OUT_COMBINATIONS`, such as a purple triangle, and
         every picture of the heldout split shows at least one. If False, both splits follow the same law.
+    colours, shapes : tuple of str
+        Those that objects may have; all by default.
     """
 
     size: int = 32
@@ -584,6 +617,8 @@ class Shapes:
     images: int = 10_000
     heldout_images: int = 1_000
     held_out_combinations: bool = False
+    colours: tuple[Colour, ...] = COLOURS
+    shapes: tuple[Shape, ...] = SHAPES
     channels: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
@@ -592,6 +627,9 @@ class Shapes:
         for field in ("images", "heldout_images"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} is {getattr(self, field)}; a data set needs at least 1 image")
+        for field, known in (("colours", COLOURS), ("shapes", SHAPES)):
+            if not getattr(self, field) or set(getattr(self, field)) - set(known):
+                raise InputError(f"{field} is {getattr(self, field)}; choose among {', '.join(known)}")
 
     def load(self, split: Split) -> ImageSet:
         """Draw a split; the two are drawn from different seeds.
@@ -603,7 +641,8 @@ class Shapes:
             raise InputError(f"split is {split!r}; choose 'train' or 'heldout'")
         generator = torch.Generator().manual_seed(_SEEDS[split])
         pairs = HELD_OUT_COMBINATIONS if self.held_out_combinations else ()
-        without, including = (pairs, ()) if split == "train" else ((), pairs)
+        others = tuple((c, s) for c in COLOURS for s in SHAPES if c not in self.colours or s not in self.shapes)
+        without, including = (pairs + others, ()) if split == "train" else (others, pairs)
         scenes, captions = [], []
         for _ in range(self.images if split == "train" else self.heldout_images):
             scenes.append(sample_scene(generator, self.objects, without=without, including=including))

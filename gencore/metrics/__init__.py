@@ -6,13 +6,15 @@ points in few dimensions; `nearest_neighbours` to look for memorised images.
 
 The digit classifier is trained here too: `train`, `load` and `measure` are the doors that each family has.
 
-`psnr`, `ssim` and `PerceptualDistance` compare pictures pair by pair.
+`psnr`, `ssim` and `PerceptualDistance` compare pictures pair by pair. `mutual_information_gap` asks whether the
+coordinates of a code follow the known factors of the pictures one by one.
 
 These networks judge. What is trained against its judge pleases the judge; the one exception, `PerceptualDistance` in the
 training of autoencoders, is stated on the cards of those models.
 """
 
 from gencore.metrics.density_coverage import DensityCoverage, density_coverage
+from gencore.metrics.disentanglement import mutual_information, mutual_information_gap
 from gencore.metrics.energy import energy_distance
 from gencore.metrics.features import DigitFeatures, Features, InceptionFeatures, SqueezeNetFeatures
 from gencore.metrics.frechet import frechet_distance, frechet_distance_of, gaussian
@@ -47,6 +49,8 @@ __all__ = [
     "load",
     "measure",
     "mmd2",
+    "mutual_information",
+    "mutual_information_gap",
     "nearest_neighbours",
     "precision_recall",
     "psnr",

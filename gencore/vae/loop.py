@@ -195,5 +195,4 @@ def _replay(recipe: VAERecipe, averaged: Networks, images: Tensor) -> Tensor:
     if isinstance(averaged.model, VQVAE):
         places = torch.linspace(0, len(images) - 1, REPLAY_SAMPLES).long()
         return reconstruct((averaged, recipe), images[places])
-    cond = torch.arange(REPLAY_SAMPLES) % recipe.network.classes if is_conditional(recipe) else None
-    return sample((averaged, recipe), REPLAY_SAMPLES, recipe.seed, cond=cond)
+    return sample((averaged, recipe), REPLAY_SAMPLES, recipe.seed)

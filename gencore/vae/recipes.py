@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from gencore.data import Binarise, CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist
+from gencore.data import Binarise, CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.hierarchical import Hierarchical
@@ -57,7 +57,7 @@ class VAERecipe:
         Images between two rows of the curve, and between two checkpoints.
     """
 
-    data: Digits | Emoji | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
+    data: Digits | Emoji | Shapes | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
     network: Autoencoder | Ladder | Hierarchical | VQ | TwoStage
     objective: ELBO | IWAE | VectorQuantised = ELBO()
     perceptual: float = 0.0
@@ -161,6 +161,33 @@ def vae_digits() -> VAERecipe:
         augmentation=Binarise(),
         images=500_000,
         precision="bf16",
+    )
+
+
+def conditional_digits() -> VAERecipe:
+    """`vae_digits` with networks that are told each digit's class.
+
+    ``gencore train vae.recipes.conditional_digits``: 13.5 core-minutes on an AMD EPYC, one thread; where the processor
+    has no bf16, add ``--precision fp32``. On 10,000 samples, all classes in turn: Fréchet distance 4.5 ± 0.6 on
+    digit-classifier features, in sets of 1,000 (real against real 0.97 ± 0.24); the classifier sees the class asked for
+    in 87 %. Held-out digits, binarised once, their classes given: evidence lower bound -91.6 nats, bound from 100 draws
+    -86.7 ± 0.8 nats.
+    """
+    return replace(vae_digits(), network=replace(vae_digits().network, classes=10))
+
+
+def beta_shapes() -> VAERecipe:
+    """Fully connected VAE of one disc in a square of 16x16: place, size and colour are its factors. Not run yet.
+
+    A price of 64 at a standard deviation of 0.1 is a price of 1 at 0.8. ``tools/disentanglement.py`` varies price and
+    seed.
+    """
+    return VAERecipe(
+        data=Shapes(size=16, objects=1, heldout_images=5_000, colours=("orange", "blue"), shapes=("circle",)),
+        network=Ladder(size=16, channels=3, latents=(6,), width=128),
+        objective=ELBO(Gaussian(0.1), beta=64.0),
+        optimiser=AdamW(lr=2e-3, weight_decay=1e-3, beta2=0.99),
+        images=256_000,
     )
 
 

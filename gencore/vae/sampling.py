@@ -92,7 +92,8 @@ def sample(
     batch_size : int
         Images computed at once.
     cond : Tensor, optional
-        Classes, int64 ``(count,)``, for a conditional model.
+        Classes, int64 ``(count,)``, for a conditional model; by default all in turn, image ``i`` of the series of class
+        ``i`` modulo their number.
     temperature : float
         Factor of the latent noise; below 1 the pictures are more alike.
 
@@ -109,6 +110,8 @@ def sample(
     (network,), recipe = model
     _check_has_prior(recipe)
     device, pictures = next(network.parameters()).device, []
+    if cond is None and is_conditional(recipe):
+        cond = torch.arange(first, first + count) % recipe.network.classes
     for start in range(0, count, batch_size):
         eps = latent_noise(network.latent_shapes, min(batch_size, count - start), seed, first + start)
         classes = None if cond is None else cond[start : start + batch_size].to(device)

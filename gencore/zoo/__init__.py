@@ -3,9 +3,10 @@
 A folder holds ``ema.safetensors`` (half precision), ``recipe.json``, ``card.json``, ``curve.csv`` and
 ``SHA256SUMS``; if it draws pictures, ``samples.png`` and ``replay.png``; if it encodes them, ``reconstructions.png``:
 held-out images in rows, each above what became of them. Families load their models from such a folder; the zoo only
-finds and verifies it.
+finds and verifies it. The folder ``studies`` holds tables: results of experiments that train too many models to ship.
 """
 
+import csv
 import json
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from gencore.errors import InputError
 from gencore.integrity import SUMS, check_file
 
 ROOT = Path(__file__).parent
+STUDIES = "studies"
 COLUMNS = 16  # pictures in a row of a replay
 
 
 def names() -> list[str]:
     """Return the names of all models in the zoo, sorted."""
-    return sorted(path.parent.name for path in ROOT.glob(f"*/{SUMS}"))
+    return sorted(path.parent.name for path in ROOT.glob(f"*/{SUMS}") if path.parent != ROOT / STUDIES)
 
 
 def folder(name: str) -> Path:
@@ -81,3 +83,24 @@ def replay(name: str) -> tuple[list[int], Tensor]:
     if page.shape[:2] != (rows * size, COLUMNS * size):
         raise InputError(f"{path}: expected {rows} rows of {COLUMNS} square pictures, got {tuple(page.shape)}")
     return images_seen, page.view(rows, size, COLUMNS, size, -1).permute(0, 2, 4, 1, 3)
+
+
+def study(name: str) -> list[dict[str, float]]:
+    """Return the rows of a study's table.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"disentanglement"``, which ``tools/disentanglement.py`` makes.
+
+    Raises
+    ------
+    InputError
+        If there is no such study, or its file differs from what was shipped.
+    """
+    path = ROOT / STUDIES / f"{name}.csv"
+    if not path.is_file():
+        there = ", ".join(sorted(each.stem for each in path.parent.glob("*.csv")))
+        raise InputError(f"zoo: no study named {name!r}; there are: {there}")
+    with open(check_file(path), newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -12,10 +12,12 @@ from gencore.data.shapes import (
     CAPTION_LENGTH,
     COLOURS,
     END,
+    FACTORS,
     HELD_OUT_COMBINATIONS,
     RADIUS,
     RGB,
     SHAPES,
+    SIZES,
     VOCABULARY,
     Clause,
     Description,
@@ -26,6 +28,7 @@ from gencore.data.shapes import (
     caption,
     decode,
     encode,
+    factors,
     parse,
     render,
     render_all,
@@ -301,6 +304,29 @@ def test_held_out_combinations_appear_only_in_the_heldout_split():
     assert len(seen) == len(COLOURS) * len(SHAPES) - len(held_out)
 
 
+def test_colours_and_shapes_can_be_chosen():
+    spec = Shapes(images=200, size=16, objects=2, colours=("orange", "blue"), shapes=("star", "circle"))
+    things = {(thing.colour, thing.shape) for scene in spec.load("train").meta["scene"] for thing in scene.objects}
+    assert things == {(colour, shape) for colour in ("orange", "blue") for shape in ("star", "circle")}
+    tested = replace(spec, held_out_combinations=True, heldout_images=50).load("heldout").meta["scene"]
+    assert all(any((t.colour, t.shape) == ("blue", "circle") for t in scene.objects) for scene in tested)
+
+
+def test_factors_are_those_of_the_scene():
+    scenes = Shapes(images=300, size=16, objects=1).load("train").meta["scene"]
+    values = factors(scenes, bins=4)
+    assert values.shape == (300, len(FACTORS)) and values.dtype == torch.int64
+    assert values[:, :2].unique(return_counts=True)[1].tolist() == [150] * 4, "bins are equally full"
+    for scene, row in zip(scenes[:40], values.tolist(), strict=False):
+        (thing,) = scene.objects
+        rank = [sum(getattr(other.objects[0], axis) < getattr(thing, axis) for other in scenes) for axis in ("x", "y")]
+        assert row == [
+            rank[0] // 75, rank[1] // 75, SIZES.index(thing.size), COLOURS.index(thing.colour), SHAPES.index(thing.shape)
+        ]  # fmt: skip
+    with pytest.raises(InputError, match="each must have one object"):
+        factors(Shapes(images=20, size=16).load("train").meta["scene"])
+
+
 @pytest.mark.parametrize(
     "fields, message",
     [
@@ -309,6 +335,8 @@ def test_held_out_combinations_appear_only_in_the_heldout_split():
         ({"objects": 5}, "1 to 4"),
         ({"images": 0}, "images is 0"),
         ({"heldout_images": 0}, "heldout_images is 0"),
+        ({"colours": ("red", "pink")}, "colours is .*pink.* choose among red, orange"),
+        ({"shapes": ()}, r"shapes is \(\); choose among circle"),
     ],
 )
 def test_bad_fields_are_refused(fields, message):

@@ -35,3 +35,15 @@ def test_an_image_does_not_depend_on_those_drawn_with_it():
     assert torch.allclose(five, vae.sample(drawn, 5, seed=3, batch_size=2), atol=1e-6)
     assert torch.allclose(five[2:], vae.sample(drawn, 3, seed=3, first=2), atol=1e-6)
     assert not torch.allclose(five, vae.sample(drawn, 5, seed=4))
+
+
+def test_a_conditional_model_draws_all_classes_in_turn():
+    drawn = model(Autoencoder(size=14, latent=4, width=8, multipliers=(1, 2), classes=3))
+    torch.nn.init.normal_(drawn[0].model.decoder.embed.weight, std=3)
+    for block in drawn[0].model.decoder.layers:
+        if hasattr(block, "conv2"):  # it begins at zero, and hides what the class does
+            torch.nn.init.normal_(block.conv2.weight, std=0.1)
+    told = vae.sample(drawn, 5, seed=3, cond=torch.tensor([0, 1, 2, 0, 1]))
+    assert torch.equal(vae.sample(drawn, 5, seed=3), told)
+    assert torch.allclose(vae.sample(drawn, 3, seed=3, first=2), told[2:], atol=1e-6)
+    assert not torch.allclose(vae.sample(drawn, 5, seed=3, cond=torch.zeros(5, dtype=torch.int64)), told, atol=1e-3)

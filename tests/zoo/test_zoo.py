@@ -88,6 +88,24 @@ def test_damaged_weights_give_one_error_that_names_the_file(copy, damage):
         zoo.folder("dcgan_digits")
 
 
+def test_a_study_is_a_table_of_numbers():
+    rows = zoo.study("disentanglement")
+    assert "studies" not in zoo.names()
+    assert {row["beta"] for row in rows} == {4, 16, 64} and sorted({row["seed"] for row in rows}) == [0, 1, 2, 3, 4]
+    assert len(rows) == 15 and all(0 <= row[name] <= 1 for row in rows for name in ("x", "y", "size", "colour"))
+    with pytest.raises(InputError, match="no study named 'speed'; there are: disentanglement"):
+        zoo.study("speed")
+
+
+def test_an_altered_study_is_noticed(tmp_path, monkeypatch):
+    shutil.copytree(zoo.ROOT / zoo.STUDIES, tmp_path / zoo.STUDIES)
+    monkeypatch.setattr(zoo, "ROOT", tmp_path)
+    with open(tmp_path / zoo.STUDIES / "disentanglement.csv", "a", encoding="utf-8") as file:
+        file.write("1,1,1,1,1,1,1,1,1,1\n")
+    with pytest.raises(InputError, match="disentanglement.csv: checksum differs"):
+        zoo.study("disentanglement")
+
+
 def test_an_altered_checksum_is_noticed(copy):
     sums = copy / "SHA256SUMS"
     first, rest = sums.read_text().split("\n", 1)
