@@ -6,9 +6,9 @@ about it; the gap between what they tell, in units of the factor's entropy, is 1
 other tells anything, and 0 if two tell equally much.
 
 Deviation: the paper computes the densities of its codes; here codes are put into bins that hold equally many of them,
-so that no coordinate's unit matters. Give it draws from the encoder's Gaussians rather than their means: a coordinate that
-carries nothing still has a mean, which may follow a factor by amounts far below the noise. Equation numbers (LS.n) are
-those of the chapter "The latent space".
+so that no coordinate's unit matters. Give it draws from the encoder's Gaussians rather than their means: a coordinate
+that carries nothing still has a mean, which may follow a factor by amounts far below the noise. Equation numbers (LS.n)
+are those of the chapter "The latent space".
 """
 
 import torch
