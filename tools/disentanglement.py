@@ -34,8 +34,8 @@ TARGET = zoo.ROOT / zoo.STUDIES / "disentanglement.csv"
 def row(recipe: VAERecipe, folder: Path) -> dict[str, float]:
     """Train or resume one model and return its row; all but the seconds is measured on held-out pictures.
 
-    ``mse`` is the mean squared error of a pixel's channel, ``rate`` the divergence from the prior in nats, ``loss`` what
-    training minimises, and each factor has its mutual information gap.
+    ``mse`` is the mean squared error of a pixel's channel, ``rate`` the divergence from the prior in nats, ``loss``
+    what training minimises, and each factor has its mutual information gap.
     """
     for _ in vae.train(recipe, folder, device="cpu"):
         pass

@@ -1,14 +1,14 @@
 """Disentanglement: does each known factor of the pictures live in one coordinate of the code?
 
 Mutual information gap: Chen et al. 2018, "Isolating sources of disentanglement in variational autoencoders",
-https://arxiv.org/abs/1802.04942, section 4.1. For each factor, take the two coordinates of the code that tell most about
-it; the gap between what they tell, in units of the factor's entropy, is 1 if one coordinate tells all and no other tells
-anything, and 0 if two tell equally much.
+https://arxiv.org/abs/1802.04942, section 4.1. For each factor, take the two coordinates of the code that tell most
+about it; the gap between what they tell, in units of the factor's entropy, is 1 if one coordinate tells all and no
+other tells anything, and 0 if two tell equally much.
 
-Deviation: the paper computes the densities of its codes; here codes are put into bins that hold equally many of them, so
-that no coordinate's unit matters. Give it draws from the encoder's Gaussians rather than their means: a coordinate that
-carries nothing still has a mean, which may follow a factor by amounts far below the noise. Equation numbers (LS.n) are
-those of the chapter "The latent space".
+Deviation: the paper computes the densities of its codes; here codes are put into bins that hold equally many of them,
+so that no coordinate's unit matters. Give it draws from the encoder's Gaussians rather than their means: a coordinate
+that carries nothing still has a mean, which may follow a factor by amounts far below the noise. Equation numbers (LS.n)
+are those of the chapter "The latent space".
 """
 
 import torch

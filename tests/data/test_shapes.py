@@ -319,10 +319,9 @@ def test_factors_are_those_of_the_scene():
     assert values[:, :2].unique(return_counts=True)[1].tolist() == [150] * 4, "bins are equally full"
     for scene, row in zip(scenes[:40], values.tolist(), strict=False):
         (thing,) = scene.objects
+        kinds = [SIZES.index(thing.size), COLOURS.index(thing.colour), SHAPES.index(thing.shape)]
         rank = [sum(getattr(other.objects[0], axis) < getattr(thing, axis) for other in scenes) for axis in ("x", "y")]
-        assert row == [
-            rank[0] // 75, rank[1] // 75, SIZES.index(thing.size), COLOURS.index(thing.colour), SHAPES.index(thing.shape)
-        ]  # fmt: skip
+        assert row == [rank[0] // 75, rank[1] // 75, *kinds]
     with pytest.raises(InputError, match="each must have one object"):
         factors(Shapes(images=20, size=16).load("train").meta["scene"])
 
