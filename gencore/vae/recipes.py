@@ -132,20 +132,6 @@ def ladder_binarised() -> VAERecipe:
     )
 
 
-def autoencoder_digits() -> VAERecipe:
-    """Plain autoencoder of the 9,000 training digits, 16 numbers a code: a VAE whose divergence costs nothing.
-
-    With nothing to pay for it, the encoder's noise learns to vanish beside the spread of the codes. Not run yet.
-    """
-    return VAERecipe(
-        data=Digits(),
-        network=Autoencoder(size=28, channels=1, latent=16, width=16, multipliers=(1, 2, 4)),
-        objective=ELBO(Gaussian(0.2), beta=0.0),
-        images=200_000,
-        precision="bf16",
-    )
-
-
 def vae_digits() -> VAERecipe:
     """Convolutional VAE on the 9,000 training digits, binarised anew whenever one is seen; a latent vector of 16.
 
@@ -254,7 +240,10 @@ def _emoji_autoencoder(latent: int) -> Autoencoder:
 def hierarchical_digits() -> VAERecipe:
     """Hierarchical VAE on the 9,000 training digits, 256 grey levels: a vector, three groups of 7x7, two of 14x14.
 
-    Not run yet.
+    ``gencore train vae.recipes.hierarchical_digits``: 17.7 core-minutes on an AMD EPYC, one thread; where the processor has
+    no bf16, add ``--precision fp32``. Held-out digits: evidence lower bound -682 nats (1.26 bits a pixel), bound from 100
+    draws -664 ± 5. On 10,000 samples in sets of 1,000: Fréchet distance 15.3 ± 0.5 on digit-classifier features (real
+    against real 0.97 ± 0.24), rarest digit 3.9 %.
     """
     return VAERecipe(
         data=Digits(),
