@@ -27,6 +27,8 @@ TILE = 32  # pixels a side of every picture of `drawn.png`
 FIGURES = {  # name on the front page: chapter and cell
     "families": ("foundations/generative-models", "four"),
     "attention": ("foundations/attention-and-conditioning", "maps-figure"),
+    "styles": ("vae/latent-space", "styles-figure"),
+    "codes": ("vae/vq-vae", "remember"),
 }
 BOX, GAP, LINE = (150, 44), (46, 20), 15  # of the map, in pixels: size of a box, space between, height of a text line
 
@@ -44,8 +46,8 @@ def replay(name: str) -> np.ndarray:
 
 
 def drawn() -> Image.Image:
-    """Return the replays of digits and emoji beside each other, from noise above to pictures below."""
-    left, right = replay("dcgan_digits"), replay("dcgan_emoji")
+    """Return the replays of digits and emoji beside each other, from the first steps above to pictures below."""
+    left, right = replay("dcgan_digits"), replay("two_stage_emoji")
     between = np.full((len(left), TILE // 2, 3), 255, np.uint8)
     page = Image.fromarray(np.concatenate([left, between, right], axis=1).astype(np.uint8))
     return page.quantize(192, dither=Image.Dither.NONE)

@@ -60,8 +60,8 @@ def test_mean_divergence_is_information_plus_gap():
 @equation(
     "HI.2",
     r"""
-    \mathrm{ELBO}(x) = \mathbb E_q\big[\log p(x \mid z)\big] - \sum_{l=1}^{L} \mathbb E_{q(z_{<l} \mid x)}\Big[
-    \mathrm{KL}\big(q(z_l \mid z_{<l}, x)\,\|\,p(z_l \mid z_{<l})\big)\Big]
+    \mathrm{ELBO}(x) = \mathbb E_q\big[\log p(x \mid z)\big] - \sum_{l=1}^{L}
+    \mathbb E_{q(z_{<l} \mid x)}\Big[\mathrm{KL}\big(q(z_l \mid z_{<l}, x)\,\|\,p(z_l \mid z_{<l})\big)\Big]
     """,
 )
 def test_bound_of_a_chain_is_exact_with_the_true_posterior():
