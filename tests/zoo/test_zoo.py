@@ -4,13 +4,12 @@ import shutil
 import pytest
 import torch
 
-from gencore import gan, zoo
-from gencore.families import recipes
+from gencore import families, gan, zoo
 from gencore.data import to_uint8
 from gencore.errors import InputError
 from gencore.integrity import sha256
 from gencore.metrics.features import DigitFeatures
-from gencore.training import checkpoint, recipe_io
+from gencore.training import checkpoint
 from gencore.training.log import read_curve
 
 FILES = {"ema.safetensors", "recipe.json", "card.json", "curve.csv"}
@@ -31,7 +30,7 @@ def test_every_model_is_whole_and_says_what_it_cost(name):
     for key in ("recipe", "metrics", "hardware", "wall_clock_seconds", "images_seen", "parameters", "seed", "versions"):
         assert card[key] not in (None, ""), key
     assert read_curve(folder / "curve.csv")[-1]["images_seen"] == card["images_seen"]
-    assert json.loads((folder / "recipe.json").read_text("utf-8")) == recipe_io.to_dict(recipes()[card["recipe"]]())
+    assert families.read(folder)[1] == families.recipes()[card["recipe"]]()
     floating = [t for t in checkpoint.read_tensors(folder / "ema.safetensors").values() if t.is_floating_point()]
     assert all(t.dtype == torch.float16 and t.isfinite().all() for t in floating)
 
