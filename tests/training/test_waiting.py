@@ -14,7 +14,7 @@ from gencore import gan, metrics, vae
 from gencore.training.run import Run
 from tests.gan.test_train import TINY as TINY_GAN
 from tests.metrics.test_digit_classifier import TINY as TINY_JUDGE
-from tests.vae.test_loop import KINDS
+from tests.vae.test_loop import KINDS, first_stage
 
 STEPS = 10
 TRAININGS = {
@@ -44,7 +44,7 @@ def train_under(watch, family, recipe, device):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "count", counted)
         patch.setattr(Run, "report", reported)
-        (run,) = family.train(recipe, device=device)
+        (run,) = family.train(recipe, device=device, **(first_stage(recipe) if family is vae else {}))
     assert run.images_seen == recipe.images
 
 
