@@ -113,7 +113,7 @@ class TwoStageVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Tensor, batch_size: int = 250) -> Tensor:
-        """Return codes ``(B, latent, side, side)``, each channel with mean 0 and standard deviation 1 over the training set."""
+        """Return codes ``(B, latent, side, side)``, standardised channel by channel."""
         codes = torch.cat([self.first.encode(piece)[0] for piece in x.split(batch_size)])
         return (codes - self.mean) / self.std
 
@@ -124,7 +124,7 @@ class TwoStageVAE(nn.Module):
     def forward(
         self, x: Tensor, eps: tuple[Tensor, ...], cond: Tensor | None = None
     ) -> tuple[Tensor, tuple[Level, ...]]:
-        """Return pictures and the latent levels, given standard normal ``eps`` as the second stage takes it."""
+        """Return pictures and the latent levels, given standard normal ``eps``."""
         codes, levels = self.second(self.encode(x), eps, cond)
         return self.decode(codes), levels
 
