@@ -1,6 +1,6 @@
 """One training step of a GAN: our loop beside that of PyTorch's DCGAN example, on the same networks and the same batches.
 
-    OMP_NUM_THREADS=1 python benchmarks/gan_step.py
+    OMP_NUM_THREADS=1 python -m benchmarks.gan_step
 
 The peer is https://github.com/pytorch/examples/blob/main/dcgan/main.py, whose loop is written again here in its structure:
 real and generated batch each forward and backward through the discriminator, generated images made once, both optimisers
@@ -16,14 +16,13 @@ clocks. Needs nothing but the project. The last result stands in ``gan_step.txt`
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import nn
 
+from benchmarks.turns import in_turns, report
 from gencore import gan
 from gencore.data import Batches, Digits
 from gencore.gan.recipes import Adam, GANRecipe
@@ -97,14 +96,7 @@ def main() -> None:
     recipe = replace(RECIPE, log_every=options.steps * RECIPE.batch_size)
     half = replace(recipe, precision="bf16")
     loops = {"ours fp32": ours(recipe), "peer fp32": peer(recipe), "ours bf16": ours(half), "peer bf16": peer(half)}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
-    for round_number in range(-1, options.rounds):  # the first round warms up
-        for name, loop in loops.items():
-            wall, cores = time.perf_counter(), time.process_time()
-            next(loop)
-            spent = time.perf_counter() - wall, time.process_time() - cores
-            if round_number >= 0:
-                times[name].append(tuple(1000 * each / options.steps for each in spent))
+    times = in_turns(loops, options.steps, options.rounds)
 
     network = recipe.network
     print(f"{describe_hardware(torch.device('cpu'))}; torch {torch.__version__}")
@@ -112,13 +104,7 @@ def main() -> None:
         f"{network.size}x{network.size}, width {network.width}, batch {recipe.batch_size}; "
         f"{options.rounds} rounds of {options.steps} steps each"
     )
-    print(f"{'':12}{'ms a step, processor':>24}{'best wall clock':>18}")
-    for name, spent in times.items():
-        print(f"{name:12}{statistics.median(each[1] for each in spent):24.1f}{min(each[0] for each in spent):18.1f}")
-    for one, other in (("ours fp32", "peer fp32"), ("ours bf16", "peer fp32"), ("ours bf16", "peer bf16")):
-        ratio = statistics.median(b[1] / a[1] for a, b in zip(times[one], times[other], strict=True))
-        best = min(each[0] for each in times[other]) / min(each[0] for each in times[one])
-        print(f"{one} is {ratio:.2f} times as fast as {other} (best wall clocks: {best:.2f})")
+    report(times, [("ours fp32", "peer fp32"), ("ours bf16", "peer fp32"), ("ours bf16", "peer bf16")])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """One training step of a VAE: our loop beside pythae's trainer, on the same networks, loss and batch size.
 
     pip install -r benchmarks/requirements.txt    (into an environment that has the project)
-    OMP_NUM_THREADS=1 python benchmarks/vae_step.py digits
-    OMP_NUM_THREADS=1 python benchmarks/vae_step.py emoji
-    OMP_NUM_THREADS=1 python benchmarks/vae_step.py emoji --held-out 64000
+    OMP_NUM_THREADS=1 python -m benchmarks.vae_step digits
+    OMP_NUM_THREADS=1 python -m benchmarks.vae_step emoji
+    OMP_NUM_THREADS=1 python -m benchmarks.vae_step emoji --held-out 64000
 
 The peer is pythae (Chadebec et al. 2022, https://arxiv.org/abs/2206.08309): its ``VAE`` and ``BaseTrainer`` as they are
 installed, called by ``train_step``, which is one pass over a data set; ours has as many images as a block has steps. Our
@@ -24,9 +24,7 @@ The last results stand in ``vae_step.txt``.
 import argparse
 import math
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
@@ -34,6 +32,7 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
+from benchmarks.turns import in_turns, report
 from gencore import vae
 from gencore.data import Digits, Emoji, to_float
 from gencore.networks.autoencoder import Decoder, Encoder
@@ -140,16 +139,9 @@ def main() -> None:
 
     recipe = replace(recipe, log_every=options.steps * recipe.batch_size)
     half = replace(recipe, precision="bf16")
-    times: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         loops = {"ours fp32": ours(recipe), "pythae fp32": peer(recipe, folder), "ours bf16": ours(half)}
-        for round_number in range(-1, options.rounds):  # the first round warms up
-            for name, loop in loops.items():
-                wall, cores = time.perf_counter(), time.process_time()
-                next(loop)
-                spent = time.perf_counter() - wall, time.process_time() - cores
-                if round_number >= 0:
-                    times.setdefault(name, []).append(tuple(1000 * each / options.steps for each in spent))
+        times = in_turns(loops, options.steps, options.rounds)
 
     network = recipe.network
     parameters = sum(p.numel() for p in build(recipe).model.parameters())
@@ -158,13 +150,7 @@ def main() -> None:
         f"{options.network}: {network.size}x{network.size}, width {network.width}, {parameters:,} parameters, "
         f"batch {recipe.batch_size}; {options.rounds} rounds of {options.steps} steps each"
     )
-    print(f"{'':12}{'ms a step, processor':>24}{'best wall clock':>18}")
-    for name, spent in times.items():
-        print(f"{name:12}{statistics.median(each[1] for each in spent):24.1f}{min(each[0] for each in spent):18.1f}")
-    for one in ("ours fp32", "ours bf16"):
-        ratio = statistics.median(b[1] / a[1] for a, b in zip(times[one], times["pythae fp32"], strict=True))
-        best = min(each[0] for each in times["pythae fp32"]) / min(each[0] for each in times[one])
-        print(f"{one} is {ratio:.2f} times as fast as pythae fp32 (best wall clocks: {best:.2f})")
+    report(times, [("ours fp32", "pythae fp32"), ("ours bf16", "pythae fp32")])
 
 
 if __name__ == "__main__":
