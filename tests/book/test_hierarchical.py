@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from gencore.vae import ELBO, Gaussian, compression
 from gencore.vae.objectives import Draw
 from tests.book.chapter_code import load
-from tests.book.equations import equation
+from tests.book.equations import close, equation
 from tests.vae.test_compression import make
 
 CHAPTER = "vae/hierarchical"
@@ -20,8 +20,13 @@ CHAPTER = "vae/hierarchical"
 pytestmark = pytest.mark.usefixtures("double_precision")
 
 
-def close(a, b, atol=1e-9, rtol=0.0):
-    torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), atol=atol, rtol=rtol)
+def pass_through(likelihood, images):
+    """A small hierarchy of the library, and what one pass of random images through it gives."""
+    networks, _ = make(likelihood)
+    model = networks.model.double()
+    x = torch.rand(images, 1, 8, 8) * 2 - 1
+    draw = Draw(tuple(torch.randn(images, *shape) for shape in model.latent_shapes))
+    return networks, x, draw, *model(x, draw.eps)
 
 
 def groups(sizes=(2, 3), seed=0, **options):
@@ -84,17 +89,13 @@ def test_bound_of_a_chain_is_exact_with_the_true_posterior():
 
 def test_the_library_pays_one_divergence_a_group():
     """(HI.2): over many draws, the loss of a small hierarchy is the mean of log q - log p, density by density."""
-    networks, recipe = make(Gaussian(0.3))
-    model = networks.model.double()
-    x = torch.rand(1, 1, 8, 8) * 2 - 1
-    eps = tuple(torch.randn(4_000, *shape) for shape in model.latent_shapes)
-    params, levels = model(x, eps)
+    networks, x, draw, params, levels = pass_through(Gaussian(0.3), 4_000)
     terms = -Normal(params, 0.3).log_prob(x).flatten(1).sum(1)
     for level in levels:
         terms += Normal(level.mean, level.log_std.exp()).log_prob(level.z).flatten(1).sum(1)
         terms -= Normal(level.prior_mean, level.prior_log_std.exp()).log_prob(level.z).flatten(1).sum(1)
-    loss = ELBO(Gaussian(0.3))(networks, x.expand(4_000, -1, -1, -1), None, Draw(eps))
-    assert len(levels) == len(model.latent_shapes) and loss.parts["kl"] > 0.1
+    loss = ELBO(Gaussian(0.3))(networks, x, None, draw)
+    assert len(levels) == len(draw.eps) and loss.parts["kl"] > 0.1
     assert abs(loss.total - terms.mean()) < 5 * terms.std() / len(terms) ** 0.5
 
 
@@ -210,11 +211,7 @@ def test_the_grid_of_latent_variables():
 @equation("HI.8", r"\mathcal L = D + \beta R")
 def test_the_loss_is_distortion_and_rate():
     """(HI.8): with a Gaussian likelihood, gencore's loss is the squared error in its units plus beta times the rate."""
-    networks, recipe = make(Gaussian(0.5))
-    model = networks.model.double()
-    x = torch.rand(6, 1, 8, 8) * 2 - 1
-    eps = tuple(torch.randn(6, *shape) for shape in model.latent_shapes)
-    params, levels = model(x, eps)
+    networks, x, draw, params, levels = pass_through(Gaussian(0.5), 6)
     rate = sum(
         kl_divergence(Normal(level.mean, level.log_std.exp()), Normal(level.prior_mean, level.prior_log_std.exp())).sum() / 6
         for level in levels
@@ -222,4 +219,4 @@ def test_the_loss_is_distortion_and_rate():
     constant = 64 * (math.log(0.5) + 0.5 * math.log(2 * math.pi))
     distortion = (params - x).square().sum() / 6 / (2 * 0.5**2) + constant
     for beta in (0.0, 1.0, 3.0):
-        close(ELBO(Gaussian(0.5), beta=beta)(networks, x, None, Draw(eps)).total, distortion + beta * rate, rtol=1e-6)
+        close(ELBO(Gaussian(0.5), beta=beta)(networks, x, None, draw).total, distortion + beta * rate, rtol=1e-6)

@@ -11,15 +11,11 @@ from torch.distributions import Bernoulli, Chi2, MultivariateNormal, Normal, kl_
 from gencore.analytic import LinearGaussian
 from gencore.metrics import mutual_information_gap
 from tests.book.chapter_code import load
-from tests.book.equations import equation
+from tests.book.equations import close, equation
 
 CHAPTER = "vae/latent-space"
 
 pytestmark = pytest.mark.usefixtures("double_precision")
-
-
-def close(a, b, atol=1e-9, rtol=0.0):
-    torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), atol=atol, rtol=rtol)
 
 
 @equation("LS.1", r"\mathcal L_\beta = D + \beta R")

@@ -10,15 +10,11 @@ from torch.func import jacrev, vmap
 from gencore.analytic.mixture import GaussianMixture
 from gencore.data import toys
 from tests.book.chapter_code import load
-from tests.book.equations import equation
+from tests.book.equations import close, equation
 
 CHAPTER = "foundations/likelihood"
 
 pytestmark = pytest.mark.usefixtures("double_precision")
-
-
-def close(a, b, atol=1e-9, rtol=0.0):
-    torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), atol=atol, rtol=rtol)
 
 
 @equation("LI.1", r"\mathrm{se}\big(\hat h_N\big) = \sqrt{\frac{v}{N}}")

@@ -10,15 +10,11 @@ from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_diverg
 
 from gencore.analytic import LinearGaussian
 from tests.book.chapter_code import load
-from tests.book.equations import equation
+from tests.book.equations import close, equation
 
 CHAPTER = "vae/vae"
 
 pytestmark = pytest.mark.usefixtures("double_precision")
-
-
-def close(a, b, atol=1e-9, rtol=0.0):
-    torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), atol=atol, rtol=rtol)
 
 
 def horseshoe(*names):
