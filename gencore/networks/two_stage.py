@@ -104,12 +104,14 @@ class TwoStageVAE(nn.Module):
         self._first = [first.eval().requires_grad_(False).to(self.mean.device)]
 
     @torch.no_grad()
-    def standardise(self, images: Tensor) -> None:
-        """Measure the codes of the training images, ``(N, C, H, W)`` in [-1, 1]."""
-        self.mean.zero_(), self.std.fill_(1)
+    def standardise(self, images: Tensor) -> Tensor:
+        """Measure the codes of the training images, ``(N, C, H, W)`` in [-1, 1], and return them standardised."""
+        self.mean.zero_()
+        self.std.fill_(1)
         codes = self.encode(images)
         self.mean.copy_(codes.mean((0, 2, 3))[:, None, None])
         self.std.copy_(codes.std((0, 2, 3))[:, None, None])
+        return (codes - self.mean) / self.std
 
     @torch.no_grad()
     def encode(self, x: Tensor, batch_size: int = 250) -> Tensor:

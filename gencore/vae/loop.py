@@ -82,13 +82,12 @@ def train(
     data = recipe.data.load("train")
     batches = Batches(data, recipe.batch_size, recipe.seed, device, rank, world_size)
     networks = Networks(*(network.to(device) for network in build(recipe)))
-    learner, two_stages = networks.model, isinstance(networks.model, TwoStageVAE)
-    if two_stages != (first_stage is not None):
+    learner, codes = networks.model, None
+    if isinstance(networks.model, TwoStageVAE) != (first_stage is not None):
         raise InputError("first_stage: networks of two stages need it, others take none")
-    if two_stages:
-        learner = networks.model.second
+    if first_stage is not None:
         networks.model.adopt(first_stage)
-        networks.model.standardise(to_float(data.images).to(device))
+        learner, codes = networks.model.second, networks.model.standardise(to_float(data.images).to(device))
     ema = EMA(networks.model, recipe.ema_half_life)
     averaged = networks._replace(model=ema.network)
     adam = recipe.optimiser.build(learner.parameters())
@@ -104,7 +103,6 @@ def train(
     if compile:
         learner.compile()
     replicas = Networks(distributed.replicate(learner))
-    codes = networks.model.encode(to_float(data.images).to(device)) if two_stages else None  # once: they do not change
 
     while not run.done:
         seen = run.images_seen

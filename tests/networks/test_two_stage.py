@@ -20,7 +20,7 @@ def make(config):
     first, model = VAE(FIRST), TwoStageVAE(config)
     images = torch.rand(300, 3, 16, 16) * 2 - 1
     model.adopt(first)
-    model.standardise(images)
+    assert torch.equal(model.standardise(images), model.encode(images))
     for parameter in model.second.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return first, model, images
