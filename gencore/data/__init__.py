@@ -5,6 +5,7 @@ A *data spec* such as ``Digits(size=14)`` names a data set fully and is a part o
 """
 
 from gencore.data.batches import Batch, Batches
+from gencore.data.binarised_mnist import BinarisedMnist
 from gencore.data.binarise import Binarise
 from gencore.data.digits import Digits
 from gencore.data.emoji import Emoji
@@ -22,6 +23,7 @@ __all__ = [
     "Batch",
     "Batches",
     "Binarise",
+    "BinarisedMnist",
     "CelebA",
     "Cifar10",
     "Digits",

@@ -7,8 +7,9 @@ Deviations are those of Ho et al. 2020, "Denoising diffusion probabilistic model
 appendix B, and of its code: residual blocks with group normalisation; padding, so that output and input have one size;
 strided convolutions instead of pooling, nearest neighbours and a convolution instead of transposed convolutions; each
 map of the path down, not only the last of its resolution, is carried across; the last convolution starts at zero; a
-condition may enter in every block. Not taken over from there: attention and dropout. Added: the input can be cut into
-patches that become channels (space to depth), which saves time.
+condition may enter in every block; at the lowest resolution, places may attend to each other (there at 16x16). Not taken
+over from there: dropout. Added: the input can be cut into patches that become channels (space to depth), which saves time,
+and two convolutions at full resolution can follow, without which patches leave a faint grid.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from gencore.errors import InputError
 from gencore.networks.blocks import GROUPS, Downsample, ResidualBlock, Upsample, zero_init
+from gencore.networks.transformer import Attention
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class UNet:
         Length of the vector that conditions every block; 0 for none.
     patch : int
         1, or the side of the square of pixels that becomes channels before the first convolution.
+    heads : int
+        Heads of the attention that follows each block at the lowest resolution; 0 for none.
+    finish : int
+        Channels of two convolutions at full resolution, which see the input once more; 0 for none.
     """
 
     channels: int = 1
@@ -50,6 +56,8 @@ class UNet:
     blocks_per_level: int = 1
     embedding: int = 0
     patch: int = 1
+    heads: int = 0
+    finish: int = 0
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.width % GROUPS:
@@ -62,11 +70,48 @@ class UNet:
                 raise InputError(f"{name} {value}: must be 1 or more")
         if self.embedding < 0:
             raise InputError(f"embedding {self.embedding}: must be 0 (none) or the length of the conditioning vector")
+        if self.heads < 0 or self.heads and self.width * self.multipliers[-1] % self.heads:
+            raise InputError(f"heads {self.heads}: must be 0 (none) or a divisor of the channels at the lowest resolution")
+        if self.finish < 0:
+            raise InputError(f"finish {self.finish}: must be 0 (none) or the channels of the last convolutions")
 
     @property
     def divisor(self) -> int:
         """Height and width of the images must be multiples of this number."""
         return self.patch << (len(self.multipliers) - 1)
+
+
+class SelfAttention(nn.Module):
+    """Let each place of a map gather from all others; it starts as the identity.
+
+    Parameters
+    ----------
+    channels, heads : int
+        Channels of the map, and heads that share them.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.attention = Attention(channels, heads)
+        zero_init(self.attention.out)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return ``(B, C, H, W)`` for ``(B, C, H, W)``."""
+        tokens = self.norm(h).flatten(2).transpose(1, 2)  # (B, HW, C)
+        return h + self.attention(tokens).transpose(1, 2).unflatten(2, h.shape[2:])
+
+
+class AttendingBlock(nn.Module):
+    """A residual block, and attention after it."""
+
+    def __init__(self, block: ResidualBlock, attention: SelfAttention) -> None:
+        super().__init__()
+        self.block, self.attention = block, attention
+
+    def forward(self, h: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """Return ``(B, out_channels, H, W)`` for ``(B, channels, H, W)`` and, if conditioned, a vector ``(B, E)``."""
+        return self.attention(self.block(h, embedding))
 
 
 class UNetNetwork(nn.Module):
@@ -91,20 +136,26 @@ class UNetNetwork(nn.Module):
                 self.down.append(Downsample(width))
                 carried.append(width)
             for _ in range(config.blocks_per_level):
-                self.down.append(ResidualBlock(width, next_width, config.embedding))
+                self.down.append(self._block(width, next_width, level))
                 width = next_width
                 carried.append(width)
-        self.middle = nn.ModuleList([ResidualBlock(width, width, config.embedding) for _ in range(2)])
+        self.middle = nn.ModuleList([self._block(width, width, level) for _ in range(2)])
         self.up = nn.ModuleList()
         for level, next_width in reversed(list(enumerate(widths))):
             for _ in range(config.blocks_per_level + 1):
-                self.up.append(ResidualBlock(width + carried.pop(), next_width, config.embedding))
+                self.up.append(self._block(width + carried.pop(), next_width, level))
                 width = next_width
             if level:
                 self.up.append(Upsample(width))
         out_channels = config.channels if config.out_channels is None else config.out_channels
         self.norm = nn.GroupNorm(GROUPS, width)
-        self.head = zero_init(nn.Conv2d(width, pixels * out_channels, 3, padding=1))
+        self.finish = None
+        if config.finish:
+            self.finish = nn.Conv2d(config.finish + config.channels, config.finish, 3, padding=1)
+            self.head = nn.Conv2d(width, pixels * config.finish, 3, padding=1)
+            self.last = zero_init(nn.Conv2d(config.finish, out_channels, 3, padding=1))
+        else:
+            self.head = zero_init(nn.Conv2d(width, pixels * out_channels, 3, padding=1))
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         """Return ``(B, out_channels, H, W)``, unbounded, for images ``(B, channels, H, W)``.
@@ -131,7 +182,18 @@ class UNetNetwork(nn.Module):
             h = block(h, embedding)  # (B, C, H/divisor, W/divisor)
         for layer in self.up:
             h = layer(h) if isinstance(layer, Upsample) else layer(torch.cat([h, carried.pop()], dim=1), embedding)
-        return pixel_shuffle(self.head(silu(self.norm(h))), self.config.patch)  # (B, out_channels, H, W)
+        h = pixel_shuffle(self.head(silu(self.norm(h))), self.config.patch)  # (B, finish or out_channels, H, W)
+        if self.finish is not None:
+            h = self.last(silu(self.finish(torch.cat([silu(h), x], dim=1))))  # (B, out_channels, H, W)
+        return h
+
+    def _block(self, channels: int, out_channels: int, level: int) -> nn.Module:
+        """Return a residual block, with attention if it stands at the lowest resolution and the network has heads."""
+        block = ResidualBlock(channels, out_channels, self.config.embedding)
+        lowest = level == len(self.config.multipliers) - 1
+        if not (lowest and self.config.heads):
+            return block
+        return AttendingBlock(block, SelfAttention(out_channels, self.config.heads))
 
     def _check(self, x: Tensor, embedding: Tensor | None) -> None:
         height, width = x.shape[-2:]

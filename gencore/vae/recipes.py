@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from gencore.data import Binarise, CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
+from gencore.data import Binarise, BinarisedMnist, CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.hierarchical import Hierarchical
@@ -57,7 +57,7 @@ class VAERecipe:
         Images between two rows of the curve, and between two checkpoints.
     """
 
-    data: Digits | Emoji | Shapes | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
+    data: Digits | Emoji | Shapes | Mnist | BinarisedMnist | FashionMnist | Cifar10 | CelebA | ImageFolder
     network: Autoencoder | Ladder | Hierarchical | VQ | TwoStage
     objective: ELBO | IWAE | VectorQuantised = ELBO()
     perceptual: float = 0.0

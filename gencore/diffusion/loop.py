@@ -1,0 +1,111 @@
+"""The training loop of diffusion models: Ho et al. 2020, algorithm 1, whatever is predicted and however noise is added."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gencore.data import Batches, to_uint8
+from gencore.diffusion.denoiser import Denoiser
+from gencore.diffusion.objectives import Draw, Networks
+from gencore.diffusion.recipes import DiffusionRecipe
+from gencore.diffusion.sampling import build, conditions, sample, untold, with_mirrored
+from gencore.plots.grids import save_grid
+from gencore.training import device as devices, distributed, rng
+from gencore.training.ema import EMA
+from gencore.training.log import Extra
+from gencore.training.loss import add_parts
+from gencore.training.optimiser import set_learning_rate
+from gencore.training.run import Run
+
+REPLAY_SAMPLES = 16  # the same noise, drawn at log-spaced image counts
+
+
+def train(
+    recipe: DiffusionRecipe,
+    folder: Path | str | None = None,
+    device: str = "auto",
+    log: Extra = "none",
+    compile: bool = False,
+) -> Iterator[Run]:
+    """Train a denoiser, yielding the run at every ``recipe.log_every`` images and at the end.
+
+    Parameters
+    ----------
+    recipe : DiffusionRecipe
+        What to train.
+    folder : Path or str, optional
+        Where to keep checkpoints and the curve. A run found there is resumed; on one CPU thread the result is then
+        bitwise that of a run never stopped. None keeps nothing.
+    device : str
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    log : {"none", "tensorboard", "wandb"}
+        A further place for the curve.
+    compile : bool
+        Compile the network (pays on GPUs).
+
+    Yields
+    ------
+    Run
+        The same object each time.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another run, or the data do not fit the network's conditions.
+    NonFiniteLoss
+        If the loss is no longer a number; the last checkpoint stays.
+    """
+    device = devices.pick_device(device)
+    distributed.start(device)
+    rank, world_size = distributed.rank(), distributed.world_size()
+    data = recipe.data.load("train")
+    batches = Batches(data, recipe.batch_size, recipe.seed, device, rank, world_size)
+    table = conditions(recipe, data).to(device)  # (N, K)
+    networks = Networks(*(network.to(device) for network in build(recipe)))
+    ema = EMA(networks.model, recipe.ema_half_life)
+    adam = recipe.optimiser.build(networks.model.parameters())
+    run = Run(recipe, folder, networks, Networks(ema.network), {"adam": adam}, log)
+    if compile:
+        networks.model.compile()
+    replica = distributed.replicate(networks.model)
+    denoiser = Denoiser(replica, recipe.process, recipe.prediction)
+
+    def uniform(purpose: str) -> Tensor:
+        shape = (recipe.batch_size,)
+        return rng.uniform(shape, recipe.seed, run.images_seen, purpose, rank, world_size, device)
+
+    while not run.done:
+        seen = run.images_seen
+        batch = batches.at(seen)
+        x, cond = batch.x, table[batch.index]  # (B, C, H, W), (B, K)
+        if recipe.told:
+            cond = torch.where((uniform("drop") < recipe.drop)[:, None], untold(recipe, cond), cond)
+        if recipe.mirror:
+            mirrored = uniform("mirror") < 0.5
+            x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+            cond = with_mirrored(recipe, cond, mirrored.long())
+        shape = (recipe.batch_size, *x.shape[1:])
+        eps = rng.normal(shape, recipe.seed, seen, "noise", rank, world_size, device)
+        set_learning_rate(adam, recipe.optimiser.learning_rate(seen, recipe.batch_size, recipe.images))
+        pieces = list(zip(*(each.chunk(recipe.micro_batches) for each in (x, cond, eps, uniform("time"))), strict=True))
+        parts: dict[str, Tensor] = {}
+
+        for number, (x_piece, cond_piece, eps_piece, u_piece) in enumerate(pieces, start=1):
+            share = len(x_piece) / len(x)
+            with distributed.gradients_wait(replica, number < len(pieces)):
+                with devices.autocast(device, recipe.precision):
+                    loss = recipe.objective(denoiser, x_piece, cond_piece, Draw(eps_piece, u_piece))
+                (share * loss.total).backward()
+            add_parts(parts, loss.parts, share)
+        torch.nn.utils.clip_grad_norm_(networks.model.parameters(), recipe.clip)
+        adam.step()
+        adam.zero_grad()
+
+        run.count(parts)
+        ema.update(networks.model, run.images_seen, recipe.batch_size)
+        if path := run.replay_path():
+            save_grid(path, to_uint8(sample((run.averaged, recipe), REPLAY_SAMPLES, recipe.seed)), REPLAY_SAMPLES)
+        if run.report_due():
+            yield run.report()

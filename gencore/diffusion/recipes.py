@@ -1,0 +1,164 @@
+"""Experiments. A recipe is a function; its dotted name is the experiment's name; its docstring says what it gave."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from gencore.data import CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
+from gencore.diffusion.denoiser import Prediction
+from gencore.diffusion.objectives import Denoising, LogisticNormalTimes
+from gencore.diffusion.process import EDM, Cosine, Flow, Linear
+from gencore.errors import InputError
+from gencore.networks.denoising import DenoisingUNet
+from gencore.networks.unet import UNet
+from gencore.training.device import Precision
+from gencore.training.optimiser import AdamW
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to walk from noise to data.
+
+    Attributes
+    ----------
+    sampler : {"ancestral", "ddim", "euler", "heun", "dpm_solver"}
+        The function of `gencore.diffusion.samplers`.
+    steps : int
+        Steps; Heun's sampler asks the network twice in each but the last.
+    guidance : float
+        Weight of classifier-free guidance; 1 is plainly conditional.
+    interval : tuple of float
+        First and last time at which guidance counts.
+    bend : float
+        Above 1, steps become smaller towards the data.
+    eta : float
+        Share of fresh noise in DDIM.
+    clip : bool
+        Whether clean pictures are held to [-1, 1] on the way.
+    """
+
+    sampler: Literal["ancestral", "ddim", "euler", "heun", "dpm_solver"] = "heun"
+    steps: int = 20
+    guidance: float = 1.0
+    interval: tuple[float, ...] = (0.0, 1.0)
+    bend: float = 1.0
+    eta: float = 0.0
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.bend <= 0 or not 0 <= self.eta <= 1:
+            raise InputError(f"steps {self.steps}, bend {self.bend}, eta {self.eta}: at least 1, positive, in [0, 1]")
+        if len(self.interval) != 2 or not 0 <= self.interval[0] <= self.interval[1] <= 1:
+            raise InputError(f"interval {self.interval}: must be two times in [0, 1], the smaller one first")
+
+    @property
+    def random(self) -> bool:
+        """Whether steps draw noise of their own."""
+        return self.sampler == "ancestral" or self.sampler == "ddim" and self.eta > 0
+
+
+@dataclass(frozen=True)
+class DiffusionRecipe:
+    """All that decides what a training of this family does; nothing that only decides how fast it runs.
+
+    Attributes
+    ----------
+    data : data spec
+        What to learn from.
+    network : DenoisingUNet
+        Kind and sizes of the network; size and channels must be those of the data.
+    process : Linear, Cosine, Flow or EDM
+        How data turn into noise.
+    prediction : {"x", "eps", "v", "velocity", "edm"}
+        What the network's output stands for.
+    objective : Denoising
+        What is minimised.
+    told : tuple of {"class", "style"}
+        What the network is told of each picture; the sizes are the first of ``network.conditions``.
+    drop : float
+        Share of pictures of which it is told nothing, for guidance.
+    mirror : bool
+        Whether half of the pictures are shown mirrored. The network is told which, by a last condition of two values, and
+        draws none that are: variety is gained, and no mirrored writing.
+    sampling : Sampling
+        How pictures are drawn if nothing else is said.
+    optimiser : AdamW
+        How the loss is minimised.
+    images : int
+        Training images to see in all, repeats counted.
+    batch_size : int
+        Images per step, over all processes.
+    micro_batches : int
+        Pieces into which a process cuts its batch to save memory; gradients are added up.
+    clip : float
+        Largest norm of the gradient; longer ones are shortened to it.
+    ema_half_life : int
+        Half-life of the weights' moving average, in images.
+    precision : {"fp32", "bf16"}
+        Number format of the forward passes.
+    seed : int
+        Decides the first weights, the order of the data and all noise.
+    log_every, checkpoint_every : int
+        Images between two rows of the curve, and between two checkpoints.
+    """
+
+    data: Digits | Emoji | Shapes | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
+    network: DenoisingUNet
+    process: Linear | Cosine | Flow | EDM = Flow()
+    prediction: Prediction = "velocity"
+    objective: Denoising = Denoising(LogisticNormalTimes())
+    told: tuple[Literal["class", "style"], ...] = ()
+    drop: float = 0.1
+    mirror: bool = False
+    sampling: Sampling = Sampling()
+    optimiser: AdamW = AdamW(lr=1e-3, weight_decay=1e-2, beta2=0.99)
+    images: int = 400_000
+    batch_size: int = 64
+    micro_batches: int = 1
+    clip: float = 1.0
+    ema_half_life: int = 20_000
+    precision: Precision = "fp32"
+    seed: int = 0
+    log_every: int = 6_400
+    checkpoint_every: int = 32_000
+
+    def __post_init__(self) -> None:
+        for field in ("size", "channels"):
+            ours, theirs = getattr(self.network, field), getattr(self.data, field)
+            if ours != theirs:
+                raise InputError(f"network.{field} is {ours}, but the data have {theirs}; make them equal")
+        for field in ("images", "batch_size", "micro_batches", "log_every", "checkpoint_every"):
+            if getattr(self, field) < 1:
+                raise InputError(f"{field} is {getattr(self, field)}; it must be at least 1")
+        if self.clip <= 0:
+            raise InputError(f"clip is {self.clip}; it must be positive")
+        if not 0 <= self.drop < 1:
+            raise InputError(f"drop is {self.drop}; it must be in [0, 1)")
+        if "style" in self.told and not isinstance(self.data, Emoji):
+            raise InputError("told: only emoji have styles")
+        known, asked = self.network.conditions, len(self.told) + self.mirror
+        if len(known) != asked or self.mirror and known[-1] != 2:
+            raise InputError(f"network.conditions {known}: must be {len(self.told)} for told{', and 2' if self.mirror else ''}")
+
+
+def digits() -> DiffusionRecipe:
+    """Flow matching on the 9,000 training digits."""
+    unet = UNet(1, width=32, multipliers=(1, 2), embedding=64, patch=2, heads=4, finish=8)
+    return DiffusionRecipe(data=Digits(), network=DenoisingUNet(size=28, unet=unet), images=152_000)
+
+
+def conditional_digits() -> DiffusionRecipe:
+    """`digits` with a network that is told each digit's class."""
+    return replace(digits(), network=replace(digits().network, conditions=(10,)), told=("class",))
+
+
+def emoji_showpiece() -> DiffusionRecipe:
+    """Flow matching on emoji in three styles, told style and category: the showpiece of this family."""
+    unet = UNet(3, width=32, multipliers=(1, 2, 4), embedding=128, patch=2, heads=4, finish=16)
+    return DiffusionRecipe(
+        data=Emoji(),
+        network=DenoisingUNet(size=32, unet=unet, conditions=(8, 3, 2)),
+        told=("class", "style"),
+        mirror=True,
+        sampling=Sampling("dpm_solver", steps=20, guidance=1.5),
+        images=530_000,
+    )

@@ -1,0 +1,192 @@
+"""From noise to pictures, and from a folder to networks."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gencore.data import ImageSet
+from gencore.diffusion import samplers
+from gencore.diffusion.denoiser import Denoise, Denoiser
+from gencore.diffusion.guidance import classifier_free, conditional
+from gencore.diffusion.objectives import Networks
+from gencore.diffusion.process import Process
+from gencore.diffusion.recipes import DiffusionRecipe, Sampling
+from gencore.errors import InputError
+from gencore.networks.denoising import DenoisingUNetNetwork
+from gencore.training import checkpoint, rng
+
+
+def build(recipe: DiffusionRecipe) -> Networks:
+    """Build the network with the weights that the recipe's seed draws."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return Networks(DenoisingUNetNetwork(recipe.network))
+
+
+def load(folder: Path | str) -> tuple[Networks, DiffusionRecipe]:
+    """Load a trained model from a zoo folder or from the newest checkpoint of a run.
+
+    Parameters
+    ----------
+    folder : Path or str
+        ``gencore.zoo.folder(name)``, or a run's folder.
+
+    Returns
+    -------
+    networks : Networks
+        The averaged (EMA) network in evaluation mode, float32, without gradients.
+    recipe : DiffusionRecipe
+        The recipe it was trained by.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, or does not fit the recipe.
+    """
+    return checkpoint.load_model(folder, DiffusionRecipe, build)
+
+
+def denoiser(model: tuple[Networks, DiffusionRecipe]) -> Denoiser:
+    """Return a model's network together with what its output means."""
+    (network,), recipe = model
+    return Denoiser(network, recipe.process, recipe.prediction)
+
+
+@torch.inference_mode()
+def sample(
+    model: tuple[Networks, DiffusionRecipe],
+    count: int,
+    seed: int,
+    first: int = 0,
+    batch_size: int = 100,
+    cond: Tensor | None = None,
+    sampling: Sampling | None = None,
+) -> Tensor:
+    """Draw pictures by the recipe's sampler, or by another; image ``i`` depends on ``(seed, i)`` and on its condition only.
+
+    Parameters
+    ----------
+    model : tuple of Networks and DiffusionRecipe
+        What `load` returns.
+    count, seed : int
+        How many images, and from which series.
+    first : int
+        Number of the first image in the series.
+    batch_size : int
+        Images computed at once.
+    cond : Tensor, optional
+        What each picture is to show, int64 ``(count, len(recipe.told))``; by default what training pictures show, drawn
+        from them at random.
+    sampling : Sampling, optional
+        How to walk from noise to data; by default ``recipe.sampling``.
+
+    Returns
+    -------
+    Tensor
+        float32 ``(count, C, H, W)`` in [-1, 1], on the CPU.
+
+    Raises
+    ------
+    InputError
+        If the conditions do not fit.
+    """
+    (network,), recipe = model
+    how = recipe.sampling if sampling is None else sampling
+    device, shape = next(network.parameters()).device, (recipe.network.channels, recipe.network.size, recipe.network.size)
+    cond = _asked_for(recipe, count, seed, first) if cond is None else cond
+    if cond.shape != (count, len(recipe.told)):
+        raise InputError(f"cond {tuple(cond.shape)}: this model is told {(count, len(recipe.told))}: {recipe.told}")
+    cond = with_mirrored(recipe, cond, torch.zeros(count, dtype=torch.int64)).to(device)
+    images = torch.empty(count, *shape)
+    for start in range(0, count, batch_size):
+        size = min(batch_size, count - start)
+        # The first noise, and a fresh one for each step that asks for it.
+        draws = how.steps if how.random else 1
+        noise = rng.normal_per_image(size, (draws, *shape), seed, first + start).to(device)
+        told = cond[start : start + size]
+        if how.guidance == 1 or not recipe.told:
+            denoise = conditional(denoiser(model), told)
+        else:
+            denoise = classifier_free(denoiser(model), told, untold(recipe, told), how.guidance, how.interval)
+        images[start : start + size] = walk(denoise, recipe.process, how, noise).clamp(-1, 1)
+    return images
+
+
+def walk(denoise: Denoise, process: Process, how: Sampling, noise: Tensor) -> Tensor:
+    """Walk from noise to data ``(B, ...)``.
+
+    Parameters
+    ----------
+    denoise : callable
+        The mean clean picture.
+    process : Linear, Cosine, Flow or EDM
+        How noise was added.
+    how : Sampling
+        Sampler, steps, and whether clean pictures are held to the range of pixels on the way.
+    noise : Tensor
+        Standard normal, ``(B, how.steps or 1, ...)``: the first row starts, the others are the steps' own.
+    """
+    times = samplers.even_times(how.steps, bend=how.bend)
+    start = process.sigma(times[0]).to(noise) * noise[:, 0]
+
+    def fresh(step: int) -> Tensor:
+        return noise[:, step + 1]
+
+    def held(x_t: Tensor, t: Tensor) -> Tensor:
+        return denoise(x_t, t).clamp(-1, 1)
+
+    chosen = held if how.clip else denoise
+    if how.sampler == "ancestral":
+        return samplers.ancestral(chosen, process, times, start, fresh)
+    if how.sampler == "ddim":
+        return samplers.ddim(chosen, process, times, start, fresh, how.eta)
+    plain = {"euler": samplers.euler, "heun": samplers.heun, "dpm_solver": samplers.dpm_solver}
+    return plain[how.sampler](chosen, process, times, start)
+
+
+def conditions(recipe: DiffusionRecipe, data: ImageSet) -> Tensor:
+    """Return what the network is told about each image, int64 ``(N, len(recipe.told))``.
+
+    Raises
+    ------
+    InputError
+        If the data have more values of a condition than the network, or lack the condition.
+    """
+    columns = []
+    for name, count in zip(recipe.told, recipe.network.conditions, strict=False):
+        if name == "style" and "style" not in data.meta:
+            raise InputError(f"told: {data.name} has no styles")
+        column = data.labels if name == "class" else torch.tensor([recipe.data.styles.index(s) for s in data.meta["style"]])
+        if len(column) and int(column.max()) >= count:
+            raise InputError(f"network.conditions: {name} has {int(column.max()) + 1} values or more, the network {count}")
+        columns.append(column)
+    return torch.stack(columns, 1) if columns else torch.empty(len(data), 0, dtype=torch.int64)
+
+
+def with_mirrored(recipe: DiffusionRecipe, cond: Tensor, mirrored: Tensor) -> Tensor:
+    """Return conditions ``(B, K)`` with, if the recipe mirrors pictures, a last column that says which are mirrored."""
+    return torch.cat([cond, mirrored[:, None]], 1) if recipe.mirror else cond
+
+
+def untold(recipe: DiffusionRecipe, cond: Tensor) -> Tensor:
+    """Return conditions with "not told" in place of all but whether the picture is mirrored."""
+    hidden = cond.clone()
+    for column, count in enumerate(recipe.network.conditions[: len(recipe.told)]):
+        hidden[:, column] = count
+    return hidden
+
+
+def parameters(model: tuple[Networks, DiffusionRecipe]) -> int:
+    """Return how many parameters it takes to draw."""
+    (network,), _ = model
+    return sum(p.numel() for p in network.parameters())
+
+
+def _asked_for(recipe: DiffusionRecipe, count: int, seed: int, first: int) -> Tensor:
+    """Return the conditions of training pictures, chosen by the images' numbers."""
+    if not recipe.told:
+        return torch.empty(count, 0, dtype=torch.int64)
+    table = conditions(recipe, recipe.data.load("train"))
+    order = torch.randperm(len(table), generator=rng.generator(seed, 0, "conditions"))
+    return table[order[torch.arange(first, first + count) % len(table)]]

@@ -1,0 +1,103 @@
+"""A network that is told how much noise there is, and what the picture is to show.
+
+The noise enters through the embedded time, as in Ho et al. 2020, https://arxiv.org/abs/2006.11239; what is to be seen
+through one learned vector for each value of each condition, added to it, as in Dhariwal & Nichol 2021,
+https://arxiv.org/abs/2105.05233, section 3.1. Each condition has one more vector, "not told": Ho & Salimans 2022,
+https://arxiv.org/abs/2207.12598, train with it in place of some of the conditions.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gencore.errors import InputError
+from gencore.networks.embeddings import TimeEmbedding
+from gencore.networks.unet import UNet, UNetNetwork
+
+
+@dataclass(frozen=True)
+class DenoisingUNet:
+    """Sizes of a U-Net that is told time and conditions.
+
+    Attributes
+    ----------
+    size : int
+        Height and width of the images in pixels.
+    unet : UNet
+        The U-Net; ``unet.embedding`` is the length of the vector that tells.
+    conditions : tuple of int
+        For each condition, how many values it has: ``(10,)`` for the classes of digits. Empty: nothing is told but the time.
+    """
+
+    size: int = 28
+    unet: UNet = UNet(embedding=128)
+    conditions: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.size % self.unet.divisor:
+            raise InputError(f"size {self.size}: this U-Net takes multiples of {self.unet.divisor}")
+        if self.unet.embedding < 2 or self.unet.embedding % 2:
+            raise InputError(f"unet.embedding {self.unet.embedding}: the time is told by an even number of at least 2")
+        if any(count < 1 for count in self.conditions):
+            raise InputError(f"conditions {self.conditions}: each has at least one value")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return self.unet.channels
+
+
+class Teller(nn.Module):
+    """Make one vector of the time and the conditions.
+
+    Parameters
+    ----------
+    conditions : tuple of int
+        How many values each condition has; their number stands for "not told".
+    width : int
+        Length of the vector.
+    """
+
+    def __init__(self, conditions: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.time = TimeEmbedding(width)
+        self.tables = nn.ModuleList([nn.Embedding(count + 1, width) for count in conditions])
+
+    def forward(self, t: Tensor, cond: Tensor | None) -> Tensor:
+        """Return ``(B, width)`` for times ``(B,)`` and conditions ``(B, K)``; None tells nothing.
+
+        Raises
+        ------
+        InputError
+            If there are more or fewer conditions than the network knows.
+        """
+        told = self.time(t)  # (B, width)
+        if cond is None:
+            none = [torch.full((len(t),), table.num_embeddings - 1, device=t.device) for table in self.tables]
+            cond = torch.stack(none, 1) if none else t.new_empty(len(t), 0)
+        if cond.shape != (len(t), len(self.tables)):
+            raise InputError(f"conditions {tuple(cond.shape)}: this network takes {(len(t), len(self.tables))}")
+        for column, table in zip(cond.unbind(1), self.tables, strict=True):
+            told = told + table(column)
+        return told
+
+
+class DenoisingUNetNetwork(nn.Module):
+    """Map a noised picture, its time and its conditions to a picture.
+
+    Parameters
+    ----------
+    config : DenoisingUNet
+        The sizes.
+    """
+
+    def __init__(self, config: DenoisingUNet) -> None:
+        super().__init__()
+        self.config = config
+        self.teller = Teller(config.conditions, config.unet.embedding)
+        self.unet = UNetNetwork(config.unet)
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return ``(B, C, H, W)`` for noised images ``(B, C, H, W)``, times ``(B,)`` in [0, 1] and conditions ``(B, K)``."""
+        return self.unet(x_t, self.teller(t, cond))
