@@ -68,7 +68,7 @@ class Simple:
 
     def __call__(self, prediction: Prediction, process: Process, t: Tensor) -> Tensor:
         """Return the weight of the squared error of the output, ``(B,)``."""
-        return torch.ones_like(t)  # (DD.11)
+        return torch.ones_like(t)  # (DD.12)
 
 
 @dataclass(frozen=True)

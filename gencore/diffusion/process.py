@@ -180,4 +180,4 @@ def step_back(process: Process, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, T
     ratio = process.alpha(t) / process.alpha(s)  # of the data, from s to t
     added = process.sigma(t) ** 2 - ratio**2 * process.sigma(s) ** 2  # variance, from s to t
     share = process.sigma(s) ** 2 / process.sigma(t) ** 2
-    return ratio * share, process.alpha(s) * added / process.sigma(t) ** 2, added * share  # (DD.6)
+    return ratio * share, process.alpha(s) * added / process.sigma(t) ** 2, added * share  # (DD.5)

@@ -140,18 +140,23 @@ class DiffusionRecipe:
             raise InputError(f"network.conditions {known}: must be {len(self.told)} for told{', and 2' if self.mirror else ''}")
 
 
-def digits() -> DiffusionRecipe:
+def flow_digits() -> DiffusionRecipe:
     """Flow matching on the 9,000 training digits."""
     unet = UNet(1, width=32, multipliers=(1, 2), embedding=64, patch=2, heads=4, finish=8)
-    return DiffusionRecipe(data=Digits(), network=DenoisingUNet(size=28, unet=unet), images=152_000)
+    return DiffusionRecipe(
+        data=Digits(),
+        network=DenoisingUNet(size=28, unet=unet),
+        sampling=Sampling("dpm_solver", steps=10),
+        images=152_000,
+    )
 
 
-def conditional_digits() -> DiffusionRecipe:
-    """`digits` with a network that is told each digit's class."""
-    return replace(digits(), network=replace(digits().network, conditions=(10,)), told=("class",))
+def guided_digits() -> DiffusionRecipe:
+    """`flow_digits` with a network that is told each digit's class."""
+    return replace(flow_digits(), network=replace(flow_digits().network, conditions=(10,)), told=("class",))
 
 
-def emoji_showpiece() -> DiffusionRecipe:
+def flow_emoji() -> DiffusionRecipe:
     """Flow matching on emoji in three styles, told style and category: the showpiece of this family."""
     unet = UNet(3, width=32, multipliers=(1, 2, 4), embedding=128, patch=2, heads=4, finish=16)
     return DiffusionRecipe(

@@ -71,7 +71,7 @@ def ancestral(
         of_noised, of_clean, spread = step_back(process, t, s)
         if variance == "forward":
             spread = process.sigma(t) ** 2 - (process.alpha(t) / process.alpha(s) * process.sigma(s)) ** 2
-        x = _cast(of_noised, x) * x + _cast(of_clean, x) * denoise(x, _cast(t, x))  # (DD.9)
+        x = _cast(of_noised, x) * x + _cast(of_clean, x) * denoise(x, _cast(t, x))  # (DD.7)
         if s > 0:  # the last step shows the mean
             x = x + _cast(spread.sqrt(), x) * noise(step)
     return x
