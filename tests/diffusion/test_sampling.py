@@ -207,15 +207,25 @@ def test_no_option_was_forgotten():
     assert set().union(*CHANGES) == {field for field in recipe_io.to_dict(BASE) if field != "type"}
 
 
-@pytest.mark.parametrize("name", ["euler", "heun", "dpm_solver"])
-def test_a_walk_is_its_sampler(name):
-    """From noise as large as the process has it at t = 1."""
-    noise = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(
+    ("how", "options"),
+    [
+        (Sampling("euler", 6, bend=1.5), ()),
+        (Sampling("heun", 6, bend=1.5), ()),
+        (Sampling("dpm_solver", 6, bend=1.5), ()),
+        (Sampling("ancestral", 6, bend=1.5), ("fresh",)),
+        (Sampling("ddim", 6, bend=1.5, eta=0.3), ("fresh", 0.3)),
+    ],
+)
+def test_a_walk_is_its_sampler(how, options):
+    """From noise as large as the process has it at t = 1; each step's noise is a row of its own."""
+    noise = torch.randn(3, 6, 2, 2, generator=torch.Generator().manual_seed(0))
+    options = [(lambda step: noise[:, 1 + step]) if each == "fresh" else each for each in options]
     for process in (EDM(), Cosine(), Flow()):
         times = samplers.even_times(6, bend=1.5)
         start = process.sigma(torch.ones(())) * noise[:, 0]
-        expected = getattr(samplers, name)(gaussian(process, 0.5), process, times, start)
-        torch.testing.assert_close(walk(gaussian(process, 0.5), process, Sampling(name, 6, bend=1.5), noise), expected)
+        expected = getattr(samplers, how.sampler)(gaussian(process, 0.5), process, times, start, *options)
+        torch.testing.assert_close(walk(gaussian(process, 0.5), process, how, noise), expected)
 
 
 def test_clipping_holds_clean_pictures_to_the_range_of_pixels():
