@@ -51,6 +51,7 @@ def clean(prediction: Prediction, process: Process, output: Tensor, x_t: Tensor,
         return (alpha * x_t - sigma * output) / (alpha**2 + sigma**2)
     if prediction == "velocity":
         alpha_rate, sigma_rate = beside(process.alpha_rate(t), x_t), beside(process.sigma_rate(t), x_t)
+        sigma_rate = torch.where(sigma > 0, sigma_rate, 1)  # without noise any rate gives x_t, but an infinite one nothing
         return (sigma_rate * x_t - sigma * output) / (alpha * sigma_rate - sigma * alpha_rate)
     skip, out, _ = _precondition(alpha, sigma)
     return skip * x_t + out * output

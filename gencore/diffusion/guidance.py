@@ -17,6 +17,8 @@ from gencore.diffusion.denoiser import Denoise, Denoiser
 from gencore.diffusion.process import Process, beside
 from gencore.errors import InputError
 
+ROUNDING = 1e-6  # times come in the pictures' precision, the ends of an interval in double
+
 
 def conditional(denoiser: Denoiser, cond: Tensor | None = None) -> Denoise:
     """Return the denoiser that is told the same of each picture at all times, ``cond (B, K)``."""
@@ -54,9 +56,9 @@ def classifier_free(
     both = torch.cat([cond, untold])
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        if weight == 1 or not first <= float(t) <= last:
+        if weight == 1 or not first - ROUNDING <= float(t) <= last + ROUNDING:
             return denoiser(x_t, t.expand(len(x_t)), cond)
-        told, not_told = denoiser(x_t.repeat(2, 1, 1, 1), t.expand(2 * len(x_t)), both).chunk(2)
+        told, not_told = denoiser(torch.cat([x_t, x_t]), t.expand(2 * len(x_t)), both).chunk(2)
         return not_told + weight * (told - not_told)  # (GU.4)
 
     return denoise
@@ -66,6 +68,8 @@ def classifier_guided(
     denoise: Denoise, process: Process, log_prob: Callable[[Tensor, Tensor], Tensor], weight: float
 ) -> Denoise:
     """Return a denoiser that is moved along a classifier's gradient.
+
+    Where noised pictures hold nothing of the data, alpha = 0, a classifier knows nothing either, and nothing is moved.
 
     Parameters
     ----------
@@ -81,9 +85,10 @@ def classifier_guided(
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         with torch.inference_mode(False), torch.enable_grad():
-            leaf = x_t.clone().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(log_prob(leaf, t).sum(), leaf)
-        shift = beside(process.sigma(t) ** 2 / process.alpha(t), x_t)
+            leaf = x_t.clone().requires_grad_(True)  # copies: what was made in inference mode cannot take part
+            (gradient,) = torch.autograd.grad(log_prob(leaf, t.clone()).sum(), leaf)
+        alpha = process.alpha(t)
+        shift = beside(torch.where(alpha > 0, process.sigma(t) ** 2, 0) / torch.where(alpha > 0, alpha, 1), x_t)
         return denoise(x_t, t) + weight * shift * gradient  # (GU.2)
 
     return guided

@@ -31,13 +31,16 @@ class Draw(NamedTuple):
     u: Tensor
 
 
+INSIDE = 1e-5, 1 - 1e-5  # at the ends themselves, some predictions and weights divide by zero
+
+
 @dataclass(frozen=True)
 class UniformTimes:
     """All times alike."""
 
     def __call__(self, u: Tensor) -> Tensor:
-        """Return times in (0, 1) for uniform numbers, evenly spread over the batch: each has its own slice of [0, 1)."""
-        return u.clamp(1e-5, 1 - 1e-5)
+        """Return times in (0, 1) for uniform numbers: the numbers themselves, kept off the ends."""
+        return u.clamp(*INSIDE)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class LogisticNormalTimes:
 
     def __call__(self, u: Tensor) -> Tensor:
         """Return times in (0, 1) for uniform numbers."""
-        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.double().clamp(1e-6, 1 - 1e-6))).to(u)
+        logit = self.mean + self.std * torch.special.ndtri(u.double().clamp(1e-6, 1 - 1e-6))
+        return torch.sigmoid(logit).to(u).clamp(*INSIDE)
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,8 @@ def sample(
     cond = _asked_for(recipe, count, seed, first) if cond is None else cond
     if cond.shape != (count, len(recipe.told)):
         raise InputError(f"cond {tuple(cond.shape)}: this model is told {(count, len(recipe.told))}: {recipe.told}")
+    if ((cond < 0) | (cond > cond.new_tensor(recipe.network.conditions[: len(recipe.told)]))).any():
+        raise InputError(f"cond: {recipe.told} are numbers from 0, of {recipe.network.conditions} values (or that, for not told)")
     cond = with_mirrored(recipe, cond, torch.zeros(count, dtype=torch.int64)).to(device)
     images = torch.empty(count, *shape)
     for start in range(0, count, batch_size):

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gencore.errors import InputError
-from gencore.networks.unet import UNet, UNetNetwork
+from gencore.networks.unet import SelfAttention, UNet, UNetNetwork
 from gencore.training import recipe_io
 
 
@@ -33,6 +33,8 @@ def trained(config: UNet, steps: int = 4) -> UNetNetwork:
         (UNet(channels=3, width=8, multipliers=(1, 1, 2, 2), blocks_per_level=2), (32, 16)),
         (UNet(channels=4, out_channels=6, width=8, multipliers=(2,)), (5, 7)),
         (UNet(channels=3, out_channels=1, width=16, multipliers=(1, 2), embedding=5, patch=2), (28, 28)),
+        (UNet(channels=3, out_channels=1, width=8, multipliers=(1, 2), patch=2, heads=4, finish=5), (12, 8)),
+        (UNet(width=8, multipliers=(1,), heads=2, finish=1), (5, 7)),
     ],
 )
 def test_shapes(config, size):
@@ -71,6 +73,9 @@ def test_the_patch_counts_as_a_halving():
         (dict(blocks_per_level=0), "blocks_per_level 0"),
         (dict(patch=0), "patch 0"),
         (dict(embedding=-1), "embedding -1"),
+        (dict(heads=-1), "heads -1"),
+        (dict(width=8, multipliers=(1, 3), heads=5), "heads 5: must be 0 .* or a divisor"),
+        (dict(finish=-1), "finish -1"),
     ],
 )
 def test_sizes_that_make_no_network_are_refused(wrong, field):
@@ -89,7 +94,13 @@ def test_an_embedding_that_nobody_expects_is_refused():
         UNetNetwork(UNet(width=8))(torch.zeros(2, 1, 8, 8), torch.zeros(2, 5))
 
 
-@pytest.mark.parametrize("config", [UNet(width=8, multipliers=(1, 2), blocks_per_level=2, embedding=5, patch=2)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        UNet(width=8, multipliers=(1, 2), blocks_per_level=2, embedding=5, patch=2),
+        UNet(width=8, multipliers=(1, 2), embedding=5, patch=2, heads=2, finish=4),
+    ],
+)
 def test_every_parameter_gets_a_gradient_once_the_zeros_have_moved(config):
     network = trained(config, steps=3)  # the head moves first, then the blocks' last convolutions, then the rest
     network.zero_grad()
@@ -103,6 +114,59 @@ def test_at_first_only_the_head_gets_a_gradient():
     (network(torch.randn(2, 1, 8, 8)) - 1).square().mean().backward()
     moved = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
     assert moved == {"head"}
+
+
+def test_at_first_only_the_last_convolution_gets_a_gradient():
+    network = UNetNetwork(UNet(width=8, multipliers=(1, 2), heads=2, finish=4))
+    assert not network(torch.randn(2, 1, 8, 8)).any()
+    (network(torch.randn(2, 1, 8, 8)) - 1).square().mean().backward()
+    moved = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == {"last"}
+
+
+def test_new_attention_is_the_identity_and_stands_at_the_lowest_resolution():
+    network = UNetNetwork(UNet(width=8, multipliers=(1, 2, 2), blocks_per_level=2, heads=2))
+    attending = [name for name, layer in network.named_modules() if isinstance(layer, SelfAttention)]
+    assert {tuple(name.split(".")[:2]) for name in attending} == {
+        ("down", "6"), ("down", "7"), ("middle", "0"), ("middle", "1"), ("up", "0"), ("up", "1"), ("up", "2")
+    }  # after four blocks and two halvings; before two doublings
+    h = torch.randn(2, 16, 3, 5)
+    assert all(torch.equal(network.get_submodule(name)(h), h) for name in attending)
+
+
+def test_attention_written_plainly():
+    """Every place gathers from all, whatever the shape of the map; the sum stays free of the norm."""
+    layer = SelfAttention(16, 2).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    h, w = torch.randn(2, 16, 3, 5, dtype=torch.float64), dict(layer.named_parameters())
+    expected = h.clone()
+    tokens = F.group_norm(h, 8, w["norm.weight"], w["norm.bias"])
+    key, value = w["attention.key_value.weight"].chunk(2)
+    for image in range(2):
+        flat = torch.stack([tokens[image, :, i, j] for i in range(3) for j in range(5)])  # (15, 16)
+        gathered = []
+        for part in (slice(0, 8), slice(8, 16)):
+            q, k, v = (flat @ matrix[part].T for matrix in (w["attention.query.weight"], key, value))
+            gathered.append((q @ k.T / 8**0.5).softmax(1) @ v)
+        out = torch.cat(gathered, 1) @ w["attention.out.weight"].T + w["attention.out.bias"]
+        for place in range(15):
+            expected[image, :, place // 5, place % 5] += out[place]
+    torch.testing.assert_close(layer(h), expected)
+
+
+def test_with_attention_a_far_pixel_is_seen():
+    """A network without it, one block a level, reaches some pixels only; with it a corner depends on the opposite one."""
+    reach = {}
+    for heads in (0, 2):
+        network = trained(UNet(width=8, multipliers=(1,), heads=heads)).double()
+        for layer in network.modules():
+            if isinstance(layer, nn.GroupNorm):  # statistics of the whole picture let everything see everything
+                layer.forward = lambda h: h
+        x = torch.randn(1, 1, 40, 40, dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(network(x)[0, 0, 0, 0], x)
+        reach[heads] = bool(gradient[0, 0, -1, -1])
+    assert reach == {0: False, 2: True}
 
 
 def test_the_condition_matters_once_trained():
@@ -175,3 +239,29 @@ def test_a_network_written_plainly():
     for number in range(8):
         expected[:, number // 4, number // 2 % 2 :: 2, number % 2 :: 2] = h[:, number]
     torch.testing.assert_close(network(x, e), expected)
+
+
+def test_attention_and_finish_written_plainly():
+    """At the lowest resolution each block is followed by attention; two convolutions at full resolution see the input."""
+    network = UNetNetwork(UNet(channels=2, out_channels=3, width=8, multipliers=(1, 2), patch=2, heads=2, finish=5)).double()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(2, 2, 8, 12, dtype=torch.float64)
+
+    def attending(layer, h):
+        return layer.attention(layer.block(h))
+
+    w = dict(network.named_parameters())
+    fine0 = network.stem(F.pixel_unshuffle(x, 2))
+    fine1 = network.down[0](fine0)
+    coarse0 = network.down[1](fine1)
+    coarse1 = attending(network.down[2], coarse0)
+    h = attending(network.middle[1], attending(network.middle[0], coarse1))
+    h = attending(network.up[0], torch.cat([h, coarse1], 1))
+    h = network.up[2](attending(network.up[1], torch.cat([h, coarse0], 1)))
+    h = network.up[3](torch.cat([h, fine1], 1))
+    h = network.up[4](torch.cat([h, fine0], 1))
+    h = F.conv2d(F.silu(F.group_norm(h, 8, w["norm.weight"], w["norm.bias"])), w["head.weight"], w["head.bias"], padding=1)
+    h = F.silu(F.pixel_shuffle(h, 2))  # (B, 5, 8, 12)
+    h = F.silu(F.conv2d(torch.cat([h, x], 1), w["finish.weight"], w["finish.bias"], padding=1))
+    torch.testing.assert_close(network(x), F.conv2d(h, w["last.weight"], w["last.bias"], padding=1))

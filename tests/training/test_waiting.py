@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gencore import gan, metrics, vae
+from gencore import diffusion, gan, metrics, vae
 from gencore.training.run import Run
+from tests.diffusion.test_loop import KINDS as DIFFUSION_KINDS
 from tests.gan.test_train import TINY as TINY_GAN
 from tests.metrics.test_digit_classifier import TINY as TINY_JUDGE
 from tests.vae.test_loop import KINDS, first_stage
@@ -20,6 +21,7 @@ STEPS = 10
 TRAININGS = {
     "gan": (gan, replace(TINY_GAN, micro_batches=2)),
     "judge": (metrics, TINY_JUDGE),
+    **{f"diffusion {kind}": (diffusion, replace(recipe, micro_batches=2)) for kind, recipe in DIFFUSION_KINDS.items()},
     **{kind: (vae, replace(recipe, micro_batches=2)) for kind, recipe in KINDS.items()},
 }
 each_training = pytest.mark.parametrize(("family", "recipe"), TRAININGS.values(), ids=TRAININGS)

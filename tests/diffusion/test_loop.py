@@ -1,0 +1,331 @@
+"""The loop: resuming, splitting a batch over pieces and processes; what is hidden and mirrored; every option does something."""
+
+import os
+import subprocess
+import sys
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from gencore import diffusion, families
+from gencore.data import Digits, Emoji, to_float
+from gencore.diffusion import (
+    EDM, Cosine, Denoising, DiffusionRecipe, EDMWeight, Linear, LogisticNormalTimes, MinSNR, Sampling, UniformTimes,
+)
+from gencore.diffusion.sampling import build, conditions
+from gencore.errors import InputError
+from gencore.networks.denoising import DenoisingUNet
+from gencore.networks.unet import UNet
+from gencore.training import checkpoint, rng
+from gencore.training.log import read_curve
+from gencore.training.loss import NonFiniteLoss
+from gencore.training.optimiser import AdamW
+
+UNET = UNet(1, width=8, multipliers=(1, 2), embedding=8, patch=2, heads=2, finish=4)
+TINY = DiffusionRecipe(
+    data=Digits(),
+    network=DenoisingUNet(28, UNET, (10, 2)),
+    told=("class",),
+    drop=0.3,
+    mirror=True,
+    sampling=Sampling("euler", steps=2),
+    optimiser=AdamW(lr=1e-3, weight_decay=1e-3, warm_up=32, beta2=0.99),
+    images=96,
+    batch_size=16,
+    log_every=16,
+    checkpoint_every=48,
+    ema_half_life=64,
+)
+PLAIN = replace(TINY, network=DenoisingUNet(28, UNET), told=(), mirror=False)
+NOISE = replace(
+    PLAIN, process=Linear(), prediction="eps", objective=Denoising(weight=MinSNR()), sampling=Sampling("ancestral", steps=2)
+)
+KINDS = {"told": TINY, "noise": NOISE}
+each_kind = pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
+
+
+def run(recipe, folder=None, **options):
+    for state in diffusion.train(recipe, folder, device="cpu", **options):
+        pass
+    return state
+
+
+def weights(state):
+    return checkpoint.flatten({**state.networks._asdict(), "ema": state.averaged.model})
+
+
+def assert_same(a, b, **tolerance):
+    assert a.keys() == b.keys()
+    for key in a:
+        if tolerance:
+            torch.testing.assert_close(a[key], b[key], msg=lambda message, key=key: f"{key}: {message}", **tolerance)
+        else:
+            assert torch.equal(a[key], b[key]), key
+
+
+def gradients(recipe):
+    """Train, and return every step's gradients as they were before clipping."""
+    clip, steps = torch.nn.utils.clip_grad_norm_, []
+
+    def spy(parameters, norm):
+        parameters = list(parameters)
+        steps.append([p.grad.clone() for p in parameters])
+        return clip(parameters, norm)
+
+    torch.nn.utils.clip_grad_norm_ = spy
+    try:
+        return steps, run(recipe)
+    finally:
+        torch.nn.utils.clip_grad_norm_ = clip
+
+
+@each_kind
+def test_training_six_steps_equals_three_and_resume_three(recipe, tmp_path):
+    whole = weights(run(recipe, tmp_path / "whole"))
+    stream = diffusion.train(recipe, tmp_path / "halves", device="cpu")
+    for state in stream:
+        if state.images_seen == 48:
+            stream.close()
+    resumed = run(recipe, tmp_path / "halves")
+    assert resumed.images_seen == 96
+    assert_same(weights(resumed), whole)
+    assert any(key.startswith("ema.") and not torch.equal(value, whole[f"model.{key[4:]}"]) for key, value in whole.items())
+    curves = [read_curve(tmp_path / folder / "curve.csv") for folder in ("whole", "halves")]
+    ours, theirs = ([{k: v for k, v in row.items() if k != "seconds"} for row in rows] for rows in curves)
+    assert ours == theirs and len(ours) == 6
+
+
+def same_gradients(ours, theirs):
+    """The first step's, and a later one's, when no weight is zero any more; Adam moves even equal weights slightly apart."""
+    for step, slack in ((0, 1e-4), (-1, 2e-2)):
+        for a, b in zip(ours[step], theirs[step], strict=True):
+            torch.testing.assert_close(b, a, rtol=slack, atol=slack * max(1e-3, a.abs().max().item()))
+    assert any(a.abs().max() > 1e-3 for a in theirs[0]) and all(a.any() for a in theirs[-1])
+
+
+@each_kind
+@pytest.mark.parametrize("micro_batches", [4, 3])  # of 16 images: also pieces of unequal size
+def test_micro_batches_give_the_gradients_of_one_batch(recipe, micro_batches):
+    recipe = replace(recipe, images=64)
+    whole, one = gradients(recipe)
+    pieces, many = gradients(replace(recipe, micro_batches=micro_batches))
+    assert len(whole) == len(pieces) == 4
+    same_gradients(pieces, whole)
+    assert many.losses == pytest.approx(one.losses, rel=1e-3)
+
+
+def test_two_processes_train_what_one_does(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys, torch\nfrom dataclasses import replace\n"
+        "from tests.diffusion.test_loop import KINDS, gradients, weights\nfrom gencore.training import distributed\n"
+        "found = {}\n"
+        "for name, recipe in KINDS.items():\n"
+        "    steps, state = gradients(replace(recipe, images=64, micro_batches=2))\n"
+        "    found[name] = {'steps': steps, 'weights': weights(state), 'losses': state.losses}\n"
+        "if distributed.rank() == 0: torch.save(found, sys.argv[1])\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*command, script, tmp_path / "two.pt"], env=environment, check=True, capture_output=True)
+    found = torch.load(tmp_path / "two.pt", weights_only=True)
+    for name, recipe in KINDS.items():
+        steps, state = gradients(replace(recipe, images=64))
+        same_gradients(found[name]["steps"], steps)
+        assert_same(found[name]["weights"], weights(state), rtol=1e-2, atol=1e-4)  # keys too: no trace of a wrapper
+        assert found[name]["losses"] == pytest.approx(state.losses, rel=1e-3)
+
+
+def test_a_nan_stops_the_run_names_the_step_and_is_not_saved(tmp_path):
+    stream = diffusion.train(replace(TINY, log_every=48), tmp_path / "run", device="cpu")
+    state = next(stream)
+    with torch.no_grad():
+        next(state.networks.model.parameters()).fill_(float("nan"))
+    with pytest.raises(NonFiniteLoss, match="'squared_error' became nan at step 4;"):
+        list(stream)
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "run")] == ["000000000048"]
+
+
+def test_resume_refuses_another_recipe(tmp_path):
+    run(replace(TINY, images=16), tmp_path / "run")
+    with pytest.raises(InputError, match="another recipe.*process"):
+        run(replace(TINY, images=16, process=Cosine()), tmp_path / "run")
+
+
+def test_a_loaded_run_draws_what_its_average_draws(tmp_path):
+    """And the family of a folder is known by its recipe."""
+    recipe = replace(TINY, images=32, sampling=Sampling("dpm_solver", steps=3, guidance=2.0))
+    state = run(recipe, tmp_path / "run")
+    family, found = families.read(tmp_path / "run")
+    assert family is diffusion and found == recipe and families.draws(family, recipe)
+    loaded = families.load(tmp_path / "run")
+    assert torch.equal(diffusion.sample(loaded, 3, 0), diffusion.sample((state.averaged, recipe), 3, 0))
+    assert families.parameters(family, loaded) == sum(p.numel() for p in state.networks.model.parameters())
+    assert not loaded[0].model.training and not any(p.requires_grad for p in loaded[0].model.parameters())
+
+
+def test_replay_pictures_are_written_at_halvings(tmp_path):
+    run(TINY, tmp_path / "run")
+    names = sorted(path.stem for path in (tmp_path / "run" / "replay").iterdir())
+    assert [int(name) for name in names] == [16, 32, 48, 96]
+
+
+def test_checkpoint_keys_are_the_same_compiled(monkeypatch):
+    plain = weights(run(replace(TINY, images=16)))
+    compiled = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self: compiled.append(self) or setattr(self, "_compiled_call_impl", self._call_impl)
+    )
+    assert weights(run(replace(TINY, images=16), compile=True)).keys() == plain.keys()
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("name", [name for name in families.recipes() if name.startswith("diffusion.")])
+def test_every_recipe_takes_steps_and_every_parameter_moves(name):
+    """Without weight decay, which would move what learns nothing; several full steps, for gates that start at zero."""
+    recipe = families.recipes()[name]()
+    optimiser = replace(recipe.optimiser, weight_decay=0.0, warm_up=0)
+    recipe = replace(recipe, images=64, batch_size=8, log_every=8, optimiser=optimiser, drop=0.3 if recipe.told else 0.0)
+    before = checkpoint.flatten(build(recipe)._asdict())
+    after = checkpoint.flatten(run(recipe).networks._asdict())
+    assert [key for key in before if torch.equal(before[key], after[key])] == []
+    assert all(value.isfinite().all() for value in after.values())
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the objective is given in each step."""
+    calls, original = [], Denoising.__call__
+
+    def spy(self, denoiser, x, cond, draw):
+        calls.append((x, cond, draw))
+        return original(self, denoiser, x, cond, draw)
+
+    monkeypatch.setattr(Denoising, "__call__", spy)
+    return calls
+
+
+def batches(recipe):
+    """The stream as it is, by the seed and the images seen: pictures, and what is known of them."""
+    data = recipe.data.load("train")
+    table = conditions(recipe, data)
+    for seen in range(0, recipe.images, recipe.batch_size):
+        epoch, first = divmod(seen, len(data))
+        order = torch.randperm(len(data), generator=rng.generator(recipe.seed, epoch, "order"))
+        index = order[first : first + recipe.batch_size]
+        yield to_float(data.images[index]), table[index]
+
+
+def test_mirrored_pictures_are_told_as_such(seen):
+    """Half of them; the others come as they are, and are told as that; also those told nothing else."""
+    recipe = replace(TINY, images=480, batch_size=96, log_every=480, drop=0.5)
+    run(recipe)
+    share = 0
+    for (x, cond, _), (original, _) in zip(seen, batches(recipe), strict=True):
+        mirrored = cond[:, 1] == 1
+        assert torch.equal(x[mirrored], original[mirrored].flip(3)) and torch.equal(x[~mirrored], original[~mirrored])
+        assert cond[:, 1].max() == 1
+        share += mirrored.float().mean().item() / len(seen)
+    assert share == pytest.approx(0.5, abs=0.1)
+    told = torch.cat([cond for _, cond, _ in seen])
+    assert {(hidden, mirror) for hidden, mirror in zip((told[:, 0] == 10).tolist(), told[:, 1].tolist(), strict=True)} == {
+        (False, 0), (False, 1), (True, 0), (True, 1)
+    }
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.1, 0.6])
+def test_a_share_of_pictures_is_told_nothing(seen, drop):
+    """All conditions of a picture are hidden at once, or none; and those that are not hidden are right."""
+    data = Emoji(("noto", "twemoji"), size=8)
+    network = DenoisingUNet(8, replace(UNET, channels=3), (8, 2, 2))
+    recipe = replace(TINY, data=data, network=network, told=("class", "style"), drop=drop, images=1200, batch_size=600, log_every=1200)
+    run(recipe)
+    for (_, cond, _), (_, true) in zip(seen, batches(recipe), strict=True):
+        hidden = cond[:, 0] == 8
+        assert torch.equal(cond[hidden, 1], torch.full_like(cond[hidden, 1], 2))
+        assert torch.equal(cond[~hidden, :2], true[~hidden])
+        assert hidden.float().mean().item() == pytest.approx(drop, abs=4 * (drop * (1 - drop) / 600) ** 0.5)
+        assert set(cond[:, 2].tolist()) == {0, 1}
+    hidden = [(cond[:, 0] == 8) for _, cond, _ in seen]
+    assert drop == 0 or not torch.equal(*hidden)
+
+
+def test_noise_times_and_what_is_hidden_are_drawn_apart(seen):
+    """Each step draws anew, and no draw is another one's."""
+    run(replace(TINY, images=64, log_every=64))
+    assert len({draw.u[0].item() for *_, draw in seen}) == len({draw.eps[0, 0, 0, 0].item() for *_, draw in seen}) == 4
+    for number, (x, cond, draw) in enumerate(seen):
+        assert draw.eps.shape == x.shape and draw.u.shape == (16,) and (0 <= draw.u).all() and (draw.u < 1).all()
+        for purpose, decision in (("drop", cond[:, 0] == 10), ("mirror", cond[:, 1] == 1)):
+            u = rng.uniform((16,), TINY.seed, 16 * number, purpose)
+            assert torch.equal(decision, u < {"drop": 0.3, "mirror": 0.5}[purpose]) and not torch.equal(u, draw.u)
+
+
+def test_a_recipe_without_conditions_tells_nothing(seen):
+    run(replace(PLAIN, images=16))
+    ((_, cond, _),) = seen
+    assert cond.shape == (16, 0)
+
+
+CHANGES = [
+    dict(data=Digits(14), network=replace(TINY.network, size=14, unet=replace(UNET, patch=1))),
+    dict(network=replace(TINY.network, unet=replace(UNET, width=16))),
+    dict(network=replace(TINY.network, unet=replace(UNET, heads=0))),
+    dict(network=replace(TINY.network, unet=replace(UNET, finish=0))),
+    dict(process=Cosine()),
+    dict(process=Linear()),
+    dict(process=Linear(first=1.0)),
+    dict(process=EDM()),
+    dict(prediction="x"),
+    dict(prediction="eps"),
+    dict(prediction="v"),
+    dict(prediction="edm"),
+    dict(objective=Denoising(UniformTimes())),
+    dict(objective=Denoising(LogisticNormalTimes(mean=0.5))),
+    dict(objective=Denoising(LogisticNormalTimes(std=0.5))),
+    dict(objective=Denoising(LogisticNormalTimes(), MinSNR())),
+    dict(objective=Denoising(LogisticNormalTimes(), EDMWeight())),
+    dict(told=(), network=replace(TINY.network, conditions=(2,))),
+    dict(drop=0.0),
+    dict(mirror=False, network=replace(TINY.network, conditions=(10,))),
+    dict(optimiser=replace(TINY.optimiser, lr=2e-3)),
+    dict(optimiser=replace(TINY.optimiser, weight_decay=1.0)),
+    dict(optimiser=replace(TINY.optimiser, warm_up=64)),
+    dict(optimiser=replace(TINY.optimiser, beta1=0.5)),
+    dict(optimiser=replace(TINY.optimiser, beta2=0.5)),
+    dict(images=112),
+    dict(batch_size=32),
+    dict(clip=0.1),
+    dict(precision="bf16"),
+    dict(seed=1),
+]
+
+
+@pytest.fixture(scope="module")
+def plainly():
+    return run(TINY).losses
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=repr)
+def test_every_option_changes_the_loss(plainly, change):
+    found = run(replace(TINY, **change)).losses
+    assert found != plainly and found.keys() == plainly.keys()
+
+
+def test_no_option_was_forgotten():
+    """All but those that decide how a batch is cut, what is averaged and written, and how pictures are drawn."""
+    elsewhere = {"micro_batches", "ema_half_life", "log_every", "checkpoint_every", "sampling"}
+    assert {field.name for field in fields(DiffusionRecipe)} == elsewhere | {name for change in CHANGES for name in change}
+
+
+def test_the_half_life_changes_the_average_and_nothing_else():
+    a, b = weights(run(TINY)), weights(run(replace(TINY, ema_half_life=1)))
+    assert any(not torch.equal(a[key], b[key]) for key in a if key.startswith("ema."))
+    assert all(torch.equal(a[key], b[key]) for key in a if not key.startswith("ema."))
+
+
+def test_data_that_do_not_fit_the_conditions_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match="network.conditions: class has 10 values or more, the network 4"):
+        run(replace(TINY, network=replace(TINY.network, conditions=(4, 2))), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
