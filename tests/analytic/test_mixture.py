@@ -152,6 +152,31 @@ def test_tweedie():
     torch.testing.assert_close(by_score, (q.posterior(y)[..., None] * means).sum(1))
 
 
+@pytest.mark.parametrize(("alpha", "sigma"), [(0.7, 0.4), (1.0, 2.0), (0.2, 0.9), (0.0, 1.0)])
+def test_denoised_by_integration(alpha, sigma):
+    """E[x | x_t] by Bayes' rule on a fine grid of x."""
+    p, step = mixture(3, 1), 0.005
+    x = torch.arange(-15, 15, step, dtype=torch.float64)
+    x_t = torch.linspace(-4, 4, 21, dtype=torch.float64)
+    joint = torch.exp(-0.5 * ((x_t[:, None] - alpha * x) / sigma) ** 2 + p.log_prob(x[:, None]))
+    expected = (joint * x).sum(1) / joint.sum(1)
+    torch.testing.assert_close(p.denoise(alpha, sigma, x_t[:, None])[:, 0], expected)
+
+
+@pytest.mark.parametrize(("k", "d"), SIZES)
+def test_denoised_by_tweedie(k, d):
+    p, x_t, alpha, sigma = mixture(k, d), points(12, d).reshape(3, 4, d), 0.6, 0.8
+    by_score = (x_t + sigma**2 * p.noised(alpha, sigma).score(x_t)) / alpha
+    torch.testing.assert_close(p.denoise(alpha, torch.tensor(sigma).double(), x_t), by_score)
+
+
+def test_denoised_at_the_ends():
+    """Without noise all is seen; without data nothing is, and the mean is the best guess."""
+    p, x_t = mixture(), points(10, 2)
+    torch.testing.assert_close(p.denoise(0.5, 0.0, x_t), x_t / 0.5)
+    torch.testing.assert_close(p.denoise(0.0, 0.7, x_t), moments(p)[0].expand(10, 2))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
