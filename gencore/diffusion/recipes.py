@@ -9,6 +9,7 @@ from gencore.diffusion.objectives import Denoising, LogisticNormalTimes
 from gencore.diffusion.process import EDM, Cosine, Flow, Linear
 from gencore.errors import InputError
 from gencore.networks.denoising import DenoisingUNet
+from gencore.networks.dit import DiT
 from gencore.networks.unet import UNet
 from gencore.training.device import Precision
 from gencore.training.optimiser import AdamW
@@ -64,7 +65,7 @@ class DiffusionRecipe:
     ----------
     data : data spec
         What to learn from.
-    network : DenoisingUNet
+    network : DenoisingUNet or DiT
         Kind and sizes of the network; size and channels must be those of the data.
     process : Linear, Cosine, Flow or EDM
         How data turn into noise.
@@ -102,7 +103,7 @@ class DiffusionRecipe:
     """
 
     data: Digits | Emoji | Shapes | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
-    network: DenoisingUNet
+    network: DenoisingUNet | DiT
     process: Linear | Cosine | Flow | EDM = Flow()
     prediction: Prediction = "velocity"
     objective: Denoising = Denoising(LogisticNormalTimes())

@@ -13,15 +13,17 @@ from gencore.diffusion.objectives import Networks
 from gencore.diffusion.process import Process
 from gencore.diffusion.recipes import DiffusionRecipe, Sampling
 from gencore.errors import InputError
-from gencore.networks.denoising import DenoisingUNetNetwork
+from gencore.networks.denoising import DenoisingUNet, DenoisingUNetNetwork
+from gencore.networks.dit import DiT, DiTNetwork
 from gencore.training import checkpoint, rng
 
 
 def build(recipe: DiffusionRecipe) -> Networks:
     """Build the network with the weights that the recipe's seed draws."""
+    kinds = {DenoisingUNet: DenoisingUNetNetwork, DiT: DiTNetwork}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return Networks(DenoisingUNetNetwork(recipe.network))
+        return Networks(kinds[type(recipe.network)](recipe.network))
 
 
 def load(folder: Path | str) -> tuple[Networks, DiffusionRecipe]:
