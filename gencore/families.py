@@ -77,7 +77,7 @@ def read(folder: Path | str) -> tuple[ModuleType, Any]:
 def passed_in(family: ModuleType, recipe: Any) -> dict[str, Any]:
     """Return what else `train` and `load` are to be given for this recipe: the first stage that it names, from the zoo."""
     name = family.first_stage(recipe) if hasattr(family, "first_stage") else None
-    return {"first_stage": family.load(zoo.folder(name))[0].model} if name else {}
+    return {"first_stage": load(zoo.folder(name))[0].model} if name else {}
 
 
 def load(folder: Path | str) -> tuple[Any, Any]:

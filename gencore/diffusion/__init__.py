@@ -14,7 +14,7 @@ from gencore.diffusion.objectives import (
 )
 from gencore.diffusion.process import EDM, Cosine, Flow, Linear, Process, add_noise
 from gencore.diffusion.recipes import DiffusionRecipe, Sampling
-from gencore.diffusion.sampling import conditions, denoiser, load, parameters, sample, walk
+from gencore.diffusion.sampling import conditions, denoiser, first_stage, load, parameters, sample, walk
 
 __all__ = [
     "EDM",
@@ -37,6 +37,7 @@ __all__ = [
     "add_noise",
     "conditions",
     "denoiser",
+    "first_stage",
     "load",
     "parameters",
     "sample",

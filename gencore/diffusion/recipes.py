@@ -10,6 +10,7 @@ from gencore.diffusion.process import EDM, Cosine, Flow, Linear
 from gencore.errors import InputError
 from gencore.networks.denoising import DenoisingUNet
 from gencore.networks.dit import DiT
+from gencore.networks.latent import Latent
 from gencore.networks.unet import UNet
 from gencore.training.device import Precision
 from gencore.training.optimiser import AdamW
@@ -65,8 +66,8 @@ class DiffusionRecipe:
     ----------
     data : data spec
         What to learn from.
-    network : DenoisingUNet or DiT
-        Kind and sizes of the network; size and channels must be those of the data.
+    network : DenoisingUNet, DiT or Latent
+        Kind and sizes of the network; size and channels must be those of the data. `Latent` denoises a first stage's codes.
     process : Linear, Cosine, Flow or EDM
         How data turn into noise.
     prediction : {"x", "eps", "v", "velocity", "edm"}
@@ -80,6 +81,8 @@ class DiffusionRecipe:
     mirror : bool
         Whether half of the pictures are shown mirrored. The network is told which, by a last condition of two values, and
         draws none that are: variety is gained, and no mirrored writing.
+    first_stage : str, optional
+        Name of the zoo's model whose codes a `Latent` network denoises.
     sampling : Sampling
         How pictures are drawn if nothing else is said.
     optimiser : AdamW
@@ -103,13 +106,14 @@ class DiffusionRecipe:
     """
 
     data: Digits | Emoji | Shapes | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
-    network: DenoisingUNet | DiT
+    network: DenoisingUNet | DiT | Latent
     process: Linear | Cosine | Flow | EDM = Flow()
     prediction: Prediction = "velocity"
     objective: Denoising = Denoising(LogisticNormalTimes())
     told: tuple[Literal["class", "style"], ...] = ()
     drop: float = 0.1
     mirror: bool = False
+    first_stage: str | None = None
     sampling: Sampling = Sampling()
     optimiser: AdamW = AdamW(lr=1e-3, weight_decay=1e-2, beta2=0.99)
     images: int = 400_000
@@ -136,6 +140,10 @@ class DiffusionRecipe:
             raise InputError(f"drop is {self.drop}; it must be in [0, 1)")
         if "style" in self.told and not isinstance(self.data, Emoji):
             raise InputError("told: only emoji have styles")
+        if isinstance(self.network, Latent) != (self.first_stage is not None):
+            raise InputError("first_stage: a Latent network names the zoo's model it begins with, others name none")
+        if self.first_stage is not None and self.sampling.clip:
+            raise InputError("sampling.clip: it holds to the range of pixels, but a Latent network draws codes")
         known, asked = self.network.conditions, len(self.told) + self.mirror
         if len(known) != asked or self.mirror and known[-1] != 2:
             raise InputError(f"network.conditions {known}: must be {len(self.told)} for told{', and 2' if self.mirror else ''}")

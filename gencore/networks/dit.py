@@ -73,6 +73,11 @@ class DiT:
         """How many patches stand beside each other."""
         return self.size // self.patch
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one image."""
+        return self.channels, self.size, self.size
+
 
 class DiTBlock(nn.Module):
     """Gather from other tokens, then transform each token by itself; a vector steers both (figure 3, "adaLN-Zero").
@@ -129,9 +134,9 @@ class DiTNetwork(nn.Module):
         InputError
             If images or conditions do not fit the network.
         """
-        side, shape = self.config.side, (self.config.channels, self.config.size, self.config.size)
-        if x_t.shape[1:] != shape:
-            raise InputError(f"images of shape {tuple(x_t.shape[1:])}: this transformer takes {shape}")
+        side = self.config.side
+        if x_t.shape[1:] != self.config.shape:
+            raise InputError(f"images of shape {tuple(x_t.shape[1:])}: this transformer takes {self.config.shape}")
         told = self.teller(t, cond)  # (B, width)
         h = self.stem(patchify(x_t, self.config.patch)) + self.places  # (B, N, width)
         for block in self.blocks:
