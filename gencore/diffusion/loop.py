@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from gencore.data import to_uint8
+from gencore.diffusion import distill
 from gencore.diffusion.denoiser import Denoiser
 from gencore.diffusion.examples import Examples
 from gencore.diffusion.objectives import Draw, Networks
-from gencore.diffusion.recipes import DiffusionRecipe
+from gencore.diffusion.recipes import DiffusionRecipe, DistillRecipe
 from gencore.diffusion.sampling import adopt, build, sample
+from gencore.errors import InputError
 from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed
 from gencore.training.ema import EMA
@@ -30,13 +32,14 @@ def train(
     log: Extra = "none",
     compile: bool = False,
     first_stage: nn.Module | None = None,
+    teacher: tuple[Networks, DiffusionRecipe] | None = None,
 ) -> Iterator[Run]:
     """Train a denoiser, yielding the run at every ``recipe.log_every`` images and at the end.
 
     Parameters
     ----------
     recipe : DiffusionRecipe
-        What to train.
+        What to train; a `DistillRecipe` goes to `gencore.diffusion.distill`.
     folder : Path or str, optional
         Where to keep checkpoints and the curve. A run found there is resumed; on one CPU thread the result is then
         bitwise that of a run never stopped. None keeps nothing.
@@ -49,6 +52,8 @@ def train(
     first_stage : Module, optional
         For a `Latent` network, and only there: the trained autoencoder whose codes are denoised, the network of the model
         that ``recipe.first_stage`` names.
+    teacher : tuple of Networks and DiffusionRecipe, optional
+        For a `DistillRecipe` that names a teacher, and only there: what `load` returns for it.
 
     Yields
     ------
@@ -58,11 +63,16 @@ def train(
     Raises
     ------
     InputError
-        If the folder holds another run, the data do not fit the network's conditions, or the first stage is missing, out
-        of place, or has other sizes.
+        If the folder holds another run, the data do not fit the network's conditions, or the first stage or
+        the teacher is missing, out of place, or another.
     NonFiniteLoss
         If the loss is no longer a number; the last checkpoint stays.
     """
+    if isinstance(recipe, DistillRecipe):
+        yield from distill.train(recipe, folder, device, log, compile, first_stage, teacher)
+        return
+    if teacher is not None:
+        raise InputError("teacher: this recipe learns from data alone, and takes none")
     device = devices.pick_device(device)
     distributed.start(device)
     networks = Networks(*(network.to(device) for network in build(recipe)))

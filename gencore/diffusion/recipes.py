@@ -5,6 +5,7 @@ from typing import Literal
 
 from gencore.data import CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
 from gencore.diffusion.denoiser import Prediction
+from gencore.diffusion.few_step import Consistency, Progressive
 from gencore.diffusion.objectives import Denoising, LogisticNormalTimes
 from gencore.diffusion.process import EDM, Cosine, Flow, Linear
 from gencore.errors import InputError
@@ -22,8 +23,8 @@ class Sampling:
 
     Attributes
     ----------
-    sampler : {"ancestral", "ddim", "euler", "heun", "dpm_solver"}
-        The function of `gencore.diffusion.samplers`.
+    sampler : {"ancestral", "ddim", "euler", "heun", "dpm_solver", "consistency"}
+        The function of `gencore.diffusion.samplers`; the last is for networks trained by `Consistency`.
     steps : int
         Steps; Heun's sampler asks the network twice in each but the last.
     guidance : float
@@ -38,7 +39,7 @@ class Sampling:
         Whether clean pictures are held to [-1, 1] on the way.
     """
 
-    sampler: Literal["ancestral", "ddim", "euler", "heun", "dpm_solver"] = "heun"
+    sampler: Literal["ancestral", "ddim", "euler", "heun", "dpm_solver", "consistency"] = "heun"
     steps: int = 20
     guidance: float = 1.0
     interval: tuple[float, ...] = (0.0, 1.0)
@@ -55,7 +56,7 @@ class Sampling:
     @property
     def random(self) -> bool:
         """Whether steps draw noise of their own."""
-        return self.sampler == "ancestral" or self.sampler == "ddim" and self.eta > 0
+        return self.sampler in ("ancestral", "consistency") or self.sampler == "ddim" and self.eta > 0
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,52 @@ class DiffusionRecipe:
             raise InputError(f"network.conditions {known}: must be {len(self.told)} for told{', and 2' if self.mirror else ''}")
 
 
+@dataclass(frozen=True)
+class DistillRecipe(DiffusionRecipe):
+    """A training of a network that draws in one step or in a few, by a teacher or without one.
+
+    What it shares with `DiffusionRecipe` means the same; a student has its teacher's data, network and conditions.
+
+    Attributes
+    ----------
+    objective : Consistency or Progressive
+        What is minimised.
+    drop : float
+        Share of pictures of which the student is told nothing; a student that is guided by its teacher needs none.
+    sampling : Sampling
+        How pictures are drawn if nothing else is said: by ``"consistency"``, or by ``"ddim"`` in the steps learned.
+    teacher : str, optional
+        Name of the zoo's model that is passed in as ``teacher``; None for consistency training, which has none.
+    guidance : float
+        Weight of the teacher's classifier-free guidance, which the student takes over for good; 1 is conditional.
+    """
+
+    objective: Consistency | Progressive = Consistency()
+    drop: float = 0.0
+    sampling: Sampling = Sampling("consistency", steps=2)
+    teacher: str | None = None
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        objective, how = self.objective, self.sampling
+        alone = isinstance(objective, Consistency) and objective.solver is None
+        if alone != (self.teacher is None):
+            raise InputError("teacher: Consistency without a solver has none, all others name the zoo's model that teaches")
+        if self.guidance != 1 and (alone or not self.told):
+            raise InputError(f"guidance {self.guidance}: needs a teacher, and conditions to be told")
+        possible = ("v", "velocity", "edm") if isinstance(objective, Consistency) else ("x", "v", "velocity", "edm")
+        if self.prediction not in possible:
+            raise InputError(f"prediction {self.prediction!r}: this objective needs one of {', '.join(possible)}")
+        if isinstance(objective, Consistency) and self.prediction == "velocity" and isinstance(self.process, Linear):
+            raise InputError("prediction 'velocity': that of Linear is infinite at t = 0, where ends meet; take 'v'")
+        if isinstance(objective, Consistency) != (how.sampler == "consistency"):
+            raise InputError(f"sampling.sampler {how.sampler!r}: 'consistency' goes with Consistency, and only with it")
+        if isinstance(objective, Progressive):
+            if (how.sampler, how.steps, how.eta, how.bend) != ("ddim", objective.last, 0, 1):
+                raise InputError(f"sampling: Progressive learns 'ddim' in {objective.last} even steps, eta 0 and bend 1")
+
+
 def digits() -> DiffusionRecipe:
     """Flow matching on the 9,000 training digits."""
     unet = UNet(1, width=32, multipliers=(1, 2), embedding=64, patch=2, heads=4, finish=8)
@@ -171,3 +218,8 @@ def emoji_showpiece() -> DiffusionRecipe:
         sampling=Sampling("dpm_solver", steps=20, guidance=1.5),
         images=530_000,
     )
+
+
+def consistency_digits() -> DistillRecipe:
+    """Consistency training on digits, without a teacher. Not run yet."""
+    return DistillRecipe(data=Digits(), network=digits().network, images=300_000, optimiser=AdamW(lr=5e-4, beta2=0.99))

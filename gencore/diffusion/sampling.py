@@ -11,7 +11,7 @@ from gencore.diffusion.denoiser import Denoise, Denoiser
 from gencore.diffusion.guidance import classifier_free, conditional
 from gencore.diffusion.objectives import Networks
 from gencore.diffusion.process import Process
-from gencore.diffusion.recipes import DiffusionRecipe, Sampling
+from gencore.diffusion.recipes import DiffusionRecipe, DistillRecipe, Sampling
 from gencore.errors import InputError
 from gencore.networks.denoising import DenoisingUNet, DenoisingUNetNetwork
 from gencore.networks.dit import DiT, DiTNetwork
@@ -57,7 +57,7 @@ def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Netw
     -------
     networks : Networks
         The averaged (EMA) network in evaluation mode, float32, without gradients.
-    recipe : DiffusionRecipe
+    recipe : DiffusionRecipe or DistillRecipe
         The recipe it was trained by.
 
     Raises
@@ -65,7 +65,7 @@ def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Netw
     InputError
         If a file is missing, damaged, or does not fit the recipe, or if the first stage is missing or another.
     """
-    networks, recipe = checkpoint.load_model(folder, DiffusionRecipe, build)
+    networks, recipe = checkpoint.load_model(folder, DiffusionRecipe | DistillRecipe, build)
     adopt(recipe, networks, first_stage)
     return networks, recipe
 
@@ -167,6 +167,8 @@ def walk(denoise: Denoise, process: Process, how: Sampling, noise: Tensor) -> Te
     chosen = held if how.clip else denoise
     if how.sampler == "ancestral":
         return samplers.ancestral(chosen, process, times, start, fresh)
+    if how.sampler == "consistency":
+        return samplers.consistency(chosen, process, times, start, fresh)
     if how.sampler == "ddim":
         return samplers.ddim(chosen, process, times, start, fresh, how.eta)
     plain = {"euler": samplers.euler, "heun": samplers.heun, "dpm_solver": samplers.dpm_solver}
@@ -215,6 +217,11 @@ def parameters(model: tuple[Networks, DiffusionRecipe]) -> int:
 def first_stage(recipe: DiffusionRecipe) -> str | None:
     """Name of the zoo's model that `train` and `load` are to be given as ``first_stage``, or None."""
     return recipe.first_stage
+
+
+def teacher(recipe: DiffusionRecipe) -> str | None:
+    """Name of the zoo's model that `train` is to be given as ``teacher``, or None."""
+    return recipe.teacher if isinstance(recipe, DistillRecipe) else None
 
 
 def _asked_for(recipe: DiffusionRecipe, count: int, seed: int, first: int) -> Tensor:
