@@ -109,7 +109,7 @@ def train(arguments: list[str]) -> None:
         options.device,
         options.log,
         options.compile,
-        **families.passed_in(family, options.recipe),
+        **families.passed_in_training(family, options.recipe),
     )
     quiet = distributed.rank() != 0 or int(os.environ.get("RANK", 0)) != 0
     try:

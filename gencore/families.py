@@ -12,6 +12,7 @@ and where there is something to say,
 
 - ``first_stage(recipe)``: name of the zoo's model whose network `train` and `load` are to be given as ``first_stage``,
   or None;
+- ``teacher(recipe)``: name of the zoo's model that `train` is to be given as ``teacher``, or None;
 - ``draws(recipe)``: whether models of this recipe draw pictures, if some of the family's do not;
 - ``measure(model)``: what a card says beside the judgement on pictures, a list of
   ``{"name": ..., "on": ..., "samples": ..., "value": ...}``;
@@ -75,9 +76,15 @@ def read(folder: Path | str) -> tuple[ModuleType, Any]:
 
 
 def passed_in(family: ModuleType, recipe: Any) -> dict[str, Any]:
-    """Return what else `train` and `load` are to be given for this recipe: the first stage that it names, from the zoo."""
+    """Return what else `train` and `load` are to be given: the first stage that the recipe names, from the zoo."""
     name = family.first_stage(recipe) if hasattr(family, "first_stage") else None
-    return {"first_stage": family.load(zoo.folder(name))[0].model} if name else {}
+    return {"first_stage": load(zoo.folder(name))[0].model} if name else {}
+
+
+def passed_in_training(family: ModuleType, recipe: Any) -> dict[str, Any]:
+    """Return what else `train` is to be given: what `load` is given too, and the teacher that the recipe names."""
+    name = family.teacher(recipe) if hasattr(family, "teacher") else None
+    return passed_in(family, recipe) | ({"teacher": load(zoo.folder(name))} if name else {})
 
 
 def load(folder: Path | str) -> tuple[Any, Any]:

@@ -51,7 +51,7 @@ def test_a_folder_of_no_family_is_one_error(tmp_path):
     with pytest.raises(InputError, match="recipe.json: file is missing"):
         families.read(tmp_path)
     (tmp_path / "recipe.json").write_text(json.dumps({"type": "os.system"}))
-    with pytest.raises(InputError, match="type 'os.system' is not one of ClassifierRecipe, DiffusionRecipe, GANRecipe, VAERecipe"):
+    with pytest.raises(InputError, match="type 'os.system' is not one of .*ClassifierRecipe, .*GANRecipe"):
         families.read(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """Diffusion models: processes, one denoiser, objectives, samplers, guidance, one loop, recipes."""
 
 from gencore.diffusion.denoiser import Denoise, Denoiser
+from gencore.diffusion.few_step import Consistency, Denoisers, Progressive
 from gencore.diffusion.loop import train
 from gencore.diffusion.objectives import (
     Denoising,
@@ -13,16 +14,28 @@ from gencore.diffusion.objectives import (
     UniformTimes,
 )
 from gencore.diffusion.process import EDM, Cosine, Flow, Linear, Process, add_noise
-from gencore.diffusion.recipes import DiffusionRecipe, Sampling
-from gencore.diffusion.sampling import conditions, denoiser, load, parameters, sample, walk
+from gencore.diffusion.recipes import DiffusionRecipe, DistillRecipe, Sampling
+from gencore.diffusion.sampling import (
+    conditions,
+    denoiser,
+    first_stage,
+    load,
+    parameters,
+    sample,
+    teacher,
+    walk,
+)
 
 __all__ = [
     "EDM",
+    "Consistency",
     "Cosine",
     "Denoise",
     "Denoiser",
+    "Denoisers",
     "Denoising",
     "DiffusionRecipe",
+    "DistillRecipe",
     "Draw",
     "EDMWeight",
     "Flow",
@@ -31,15 +44,18 @@ __all__ = [
     "MinSNR",
     "Networks",
     "Process",
+    "Progressive",
     "Sampling",
     "Simple",
     "UniformTimes",
     "add_noise",
     "conditions",
     "denoiser",
+    "first_stage",
     "load",
     "parameters",
     "sample",
+    "teacher",
     "train",
     "walk",
 ]

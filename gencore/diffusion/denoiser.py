@@ -89,6 +89,15 @@ def velocity(process: Process, x_t: Tensor, x: Tensor, t: Tensor) -> Tensor:
     return of_data * x + of_noise * noise_in(process, x_t, x, t)  # (OV.6)
 
 
+def ddim_step(process: Process, x_t: Tensor, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """Return data at the earlier time s, of the same clean picture and noise as noised data at t, ``(B, ...)``.
+
+    Song, Meng & Ermon 2021, https://arxiv.org/abs/2010.02502, equation 12 without fresh noise. Times are ``(B,)`` or ``()``.
+    """
+    alpha, sigma = beside(process.alpha(s), x_t), beside(process.sigma(s), x_t)
+    return alpha * x + sigma * noise_in(process, x_t, x, t)  # (SA.3)
+
+
 @dataclass(frozen=True)
 class Denoiser:
     """A network together with what its output means.

@@ -53,15 +53,21 @@ def classifier_free(
     first, last = interval
     if not 0 <= first <= last <= 1:
         raise InputError(f"interval {interval}: must be two times in [0, 1], the smaller one first")
-    both = torch.cat([cond, untold])
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         if weight == 1 or not first - ROUNDING <= float(t) <= last + ROUNDING:
             return denoiser(x_t, t.expand(len(x_t)), cond)
-        told, not_told = denoiser(torch.cat([x_t, x_t]), t.expand(2 * len(x_t)), both).chunk(2)
-        return not_told + weight * (told - not_told)  # (GU.4)
+        return extrapolate(denoiser, x_t, t.expand(len(x_t)), cond, untold, weight)
 
     return denoise
+
+
+def extrapolate(
+    denoiser: Denoiser, x_t: Tensor, t: Tensor, cond: Tensor, untold: Tensor, weight: float
+) -> Tensor:
+    """Return the picture ``weight`` times the way from that of ``untold`` to that of ``cond``, for times ``(B,)``."""
+    told, not_told = denoiser(torch.cat([x_t, x_t]), t.repeat(2), torch.cat([cond, untold])).chunk(2)
+    return not_told + weight * (told - not_told)  # (GU.4)
 
 
 def classifier_guided(

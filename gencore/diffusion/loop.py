@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gencore.data import Batches, to_uint8
+from gencore.data import to_uint8
+from gencore.diffusion import distill
 from gencore.diffusion.denoiser import Denoiser
+from gencore.diffusion.examples import Examples
 from gencore.diffusion.objectives import Draw, Networks
-from gencore.diffusion.recipes import DiffusionRecipe
-from gencore.diffusion.sampling import build, conditions, sample, untold, with_mirrored
+from gencore.diffusion.recipes import DiffusionRecipe, DistillRecipe
+from gencore.diffusion.sampling import adopt, build, sample
+from gencore.errors import InputError
 from gencore.plots.grids import save_grid
-from gencore.training import device as devices, distributed, rng
+from gencore.training import device as devices, distributed
 from gencore.training.ema import EMA
 from gencore.training.log import Extra
 from gencore.training.loss import add_parts
@@ -28,13 +31,15 @@ def train(
     device: str = "auto",
     log: Extra = "none",
     compile: bool = False,
+    first_stage: nn.Module | None = None,
+    teacher: tuple[Networks, DiffusionRecipe] | None = None,
 ) -> Iterator[Run]:
     """Train a denoiser, yielding the run at every ``recipe.log_every`` images and at the end.
 
     Parameters
     ----------
     recipe : DiffusionRecipe
-        What to train.
+        What to train; a `DistillRecipe` goes to `gencore.diffusion.distill`.
     folder : Path or str, optional
         Where to keep checkpoints and the curve. A run found there is resumed; on one CPU thread the result is then
         bitwise that of a run never stopped. None keeps nothing.
@@ -44,6 +49,11 @@ def train(
         A further place for the curve.
     compile : bool
         Compile the network (pays on GPUs).
+    first_stage : Module, optional
+        For a `Latent` network, and only there: the trained autoencoder whose codes are denoised, the network of the model
+        that ``recipe.first_stage`` names.
+    teacher : tuple of Networks and DiffusionRecipe, optional
+        For a `DistillRecipe` that names a teacher, and only there: what `load` returns for it.
 
     Yields
     ------
@@ -53,17 +63,21 @@ def train(
     Raises
     ------
     InputError
-        If the folder holds another run, or the data do not fit the network's conditions.
+        If the folder holds another run, the data do not fit the network's conditions, or the first stage or
+        the teacher is missing, out of place, or another.
     NonFiniteLoss
         If the loss is no longer a number; the last checkpoint stays.
     """
+    if isinstance(recipe, DistillRecipe):
+        yield from distill.train(recipe, folder, device, log, compile, first_stage, teacher)
+        return
+    if teacher is not None:
+        raise InputError("teacher: this recipe learns from data alone, and takes none")
     device = devices.pick_device(device)
     distributed.start(device)
-    rank, world_size = distributed.rank(), distributed.world_size()
-    data = recipe.data.load("train")
-    batches = Batches(data, recipe.batch_size, recipe.seed, device, rank, world_size)
-    table = conditions(recipe, data).to(device)  # (N, K)
     networks = Networks(*(network.to(device) for network in build(recipe)))
+    adopt(recipe, networks, first_stage)
+    examples = Examples(recipe, recipe.data.load("train"), networks.model, device)
     ema = EMA(networks.model, recipe.ema_half_life)
     adam = recipe.optimiser.build(networks.model.parameters())
     run = Run(recipe, folder, networks, Networks(ema.network), {"adam": adam}, log)
@@ -72,31 +86,18 @@ def train(
     replica = distributed.replicate(networks.model)
     denoiser = Denoiser(replica, recipe.process, recipe.prediction)
 
-    def uniform(purpose: str) -> Tensor:
-        shape = (recipe.batch_size,)
-        return rng.uniform(shape, recipe.seed, run.images_seen, purpose, rank, world_size, device)
-
     while not run.done:
         seen = run.images_seen
-        batch = batches.at(seen)
-        x, cond = batch.x, table[batch.index]  # (B, C, H, W), (B, K)
-        if recipe.told:
-            cond = torch.where((uniform("drop") < recipe.drop)[:, None], untold(recipe, cond), cond)
-        if recipe.mirror:
-            mirrored = uniform("mirror") < 0.5
-            x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
-            cond = with_mirrored(recipe, cond, mirrored.long())
-        shape = (recipe.batch_size, *x.shape[1:])
-        eps = rng.normal(shape, recipe.seed, seen, "noise", rank, world_size, device)
+        x, cond, draw = examples.at(seen)  # (B, C, H, W), (B, K)
         set_learning_rate(adam, recipe.optimiser.learning_rate(seen, recipe.batch_size, recipe.images))
-        pieces = list(zip(*(each.chunk(recipe.micro_batches) for each in (x, cond, eps, uniform("time"))), strict=True))
+        pieces = list(zip(*(each.chunk(recipe.micro_batches) for each in (x, cond, *draw)), strict=True))
         parts: dict[str, Tensor] = {}
 
-        for number, (x_piece, cond_piece, eps_piece, u_piece) in enumerate(pieces, start=1):
+        for number, (x_piece, cond_piece, *draw_piece) in enumerate(pieces, start=1):
             share = len(x_piece) / len(x)
             with distributed.gradients_wait(replica, number < len(pieces)):
                 with devices.autocast(device, recipe.precision):
-                    loss = recipe.objective(denoiser, x_piece, cond_piece, Draw(eps_piece, u_piece))
+                    loss = recipe.objective(denoiser, x_piece, cond_piece, Draw(*draw_piece))
                 (share * loss.total).backward()
             add_parts(parts, loss.parts, share)
         torch.nn.utils.clip_grad_norm_(networks.model.parameters(), recipe.clip)

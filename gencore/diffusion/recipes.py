@@ -5,10 +5,13 @@ from typing import Literal
 
 from gencore.data import CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
 from gencore.diffusion.denoiser import Prediction
+from gencore.diffusion.few_step import Consistency, Progressive
 from gencore.diffusion.objectives import Denoising, LogisticNormalTimes
 from gencore.diffusion.process import EDM, Cosine, Flow, Linear
 from gencore.errors import InputError
 from gencore.networks.denoising import DenoisingUNet
+from gencore.networks.dit import DiT
+from gencore.networks.latent import Latent
 from gencore.networks.unet import UNet
 from gencore.training.device import Precision
 from gencore.training.optimiser import AdamW
@@ -20,8 +23,8 @@ class Sampling:
 
     Attributes
     ----------
-    sampler : {"ancestral", "ddim", "euler", "heun", "dpm_solver"}
-        The function of `gencore.diffusion.samplers`.
+    sampler : {"ancestral", "ddim", "euler", "heun", "dpm_solver", "consistency"}
+        The function of `gencore.diffusion.samplers`; the last is for networks trained by `Consistency`.
     steps : int
         Steps; Heun's sampler asks the network twice in each but the last.
     guidance : float
@@ -36,7 +39,7 @@ class Sampling:
         Whether clean pictures are held to [-1, 1] on the way.
     """
 
-    sampler: Literal["ancestral", "ddim", "euler", "heun", "dpm_solver"] = "heun"
+    sampler: Literal["ancestral", "ddim", "euler", "heun", "dpm_solver", "consistency"] = "heun"
     steps: int = 20
     guidance: float = 1.0
     interval: tuple[float, ...] = (0.0, 1.0)
@@ -53,7 +56,7 @@ class Sampling:
     @property
     def random(self) -> bool:
         """Whether steps draw noise of their own."""
-        return self.sampler == "ancestral" or self.sampler == "ddim" and self.eta > 0
+        return self.sampler in ("ancestral", "consistency") or self.sampler == "ddim" and self.eta > 0
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ class DiffusionRecipe:
     ----------
     data : data spec
         What to learn from.
-    network : DenoisingUNet
-        Kind and sizes of the network; size and channels must be those of the data.
+    network : DenoisingUNet, DiT or Latent
+        Kind and sizes of the network; size and channels must be those of the data. `Latent` denoises a first stage's codes.
     process : Linear, Cosine, Flow or EDM
         How data turn into noise.
     prediction : {"x", "eps", "v", "velocity", "edm"}
@@ -79,6 +82,8 @@ class DiffusionRecipe:
     mirror : bool
         Whether half of the pictures are shown mirrored. The network is told which, by a last condition of two values, and
         draws none that are: variety is gained, and no mirrored writing.
+    first_stage : str, optional
+        Name of the zoo's model whose codes a `Latent` network denoises.
     sampling : Sampling
         How pictures are drawn if nothing else is said.
     optimiser : AdamW
@@ -102,13 +107,14 @@ class DiffusionRecipe:
     """
 
     data: Digits | Emoji | Shapes | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
-    network: DenoisingUNet
+    network: DenoisingUNet | DiT | Latent
     process: Linear | Cosine | Flow | EDM = Flow()
     prediction: Prediction = "velocity"
     objective: Denoising = Denoising(LogisticNormalTimes())
     told: tuple[Literal["class", "style"], ...] = ()
     drop: float = 0.1
     mirror: bool = False
+    first_stage: str | None = None
     sampling: Sampling = Sampling()
     optimiser: AdamW = AdamW(lr=1e-3, weight_decay=1e-2, beta2=0.99)
     images: int = 400_000
@@ -135,13 +141,68 @@ class DiffusionRecipe:
             raise InputError(f"drop is {self.drop}; it must be in [0, 1)")
         if "style" in self.told and not isinstance(self.data, Emoji):
             raise InputError("told: only emoji have styles")
+        if isinstance(self.network, Latent) != (self.first_stage is not None):
+            raise InputError("first_stage: a Latent network names the zoo's model it begins with, others name none")
+        if self.first_stage is not None and self.sampling.clip:
+            raise InputError("sampling.clip: it holds to the range of pixels, but a Latent network draws codes")
         known, asked = self.network.conditions, len(self.told) + self.mirror
         if len(known) != asked or self.mirror and known[-1] != 2:
             raise InputError(f"network.conditions {known}: must be {len(self.told)} for told{', and 2' if self.mirror else ''}")
 
 
+@dataclass(frozen=True)
+class DistillRecipe(DiffusionRecipe):
+    """A training of a network that draws in one step or in a few, by a teacher or without one.
+
+    What it shares with `DiffusionRecipe` means the same; a student has its teacher's data, network and conditions.
+
+    Attributes
+    ----------
+    objective : Consistency or Progressive
+        What is minimised.
+    drop : float
+        Share of pictures of which the student is told nothing; a student that is guided by its teacher needs none.
+    sampling : Sampling
+        How pictures are drawn if nothing else is said: by ``"consistency"``, or by ``"ddim"`` in the steps learned.
+    teacher : str, optional
+        Name of the zoo's model that is passed in as ``teacher``; None for consistency training, which has none.
+    guidance : float
+        Weight of the teacher's classifier-free guidance, which the student takes over for good; 1 is conditional.
+    """
+
+    objective: Consistency | Progressive = Consistency()
+    drop: float = 0.0
+    sampling: Sampling = Sampling("consistency", steps=2)
+    teacher: str | None = None
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        objective, how = self.objective, self.sampling
+        alone = isinstance(objective, Consistency) and objective.solver is None
+        if alone != (self.teacher is None):
+            raise InputError("teacher: Consistency without a solver has none, all others name the zoo's model that teaches")
+        if self.guidance != 1 and (alone or not self.told):
+            raise InputError(f"guidance {self.guidance}: needs a teacher, and conditions to be told")
+        possible = ("v", "velocity", "edm") if isinstance(objective, Consistency) else ("x", "v", "velocity", "edm")
+        if self.prediction not in possible:
+            raise InputError(f"prediction {self.prediction!r}: this objective needs one of {', '.join(possible)}")
+        if isinstance(objective, Consistency) and self.prediction == "velocity" and isinstance(self.process, Linear):
+            raise InputError("prediction 'velocity': that of Linear is infinite at t = 0, where ends meet; take 'v'")
+        if isinstance(objective, Consistency) != (how.sampler == "consistency"):
+            raise InputError(f"sampling.sampler {how.sampler!r}: 'consistency' goes with Consistency, and only with it")
+        if isinstance(objective, Progressive):
+            if (how.sampler, how.steps, how.eta, how.bend) != ("ddim", objective.last, 0, 1):
+                raise InputError(f"sampling: Progressive learns 'ddim' in {objective.last} even steps, eta 0 and bend 1")
+
+
 def flow_digits() -> DiffusionRecipe:
-    """Flow matching on the 9,000 training digits."""
+    """Flow matching on the 9,000 training digits.
+
+    ``gencore train diffusion.recipes.flow_digits``: 19.5 core-minutes on an AMD EPYC without bf16, one thread. On 10,000
+    samples in sets of 1,000, ten steps each: Fréchet distance 7.7 ± 0.6 on digit-classifier features (real against real
+    0.97 ± 0.24), rarest digit 7.0 %, recall 0.90 (0.89).
+    """
     unet = UNet(1, width=32, multipliers=(1, 2), embedding=64, patch=2, heads=4, finish=8)
     return DiffusionRecipe(
         data=Digits(),
@@ -152,12 +213,12 @@ def flow_digits() -> DiffusionRecipe:
 
 
 def guided_digits() -> DiffusionRecipe:
-    """`flow_digits` with a network that is told each digit's class."""
+    """`flow_digits` with a network that is told each digit's class. Not run yet."""
     return replace(flow_digits(), network=replace(flow_digits().network, conditions=(10,)), told=("class",))
 
 
 def flow_emoji() -> DiffusionRecipe:
-    """Flow matching on emoji in three styles, told style and category: the showpiece of this family."""
+    """Flow matching on emoji in three styles, told style and category: to be the showpiece of this family. Not run yet."""
     unet = UNet(3, width=32, multipliers=(1, 2, 4), embedding=128, patch=2, heads=4, finish=16)
     return DiffusionRecipe(
         data=Emoji(),
@@ -167,3 +228,8 @@ def flow_emoji() -> DiffusionRecipe:
         sampling=Sampling("dpm_solver", steps=20, guidance=1.5),
         images=530_000,
     )
+
+
+def consistency_digits() -> DistillRecipe:
+    """Consistency training on digits, without a teacher. Not run yet."""
+    return DistillRecipe(data=Digits(), network=flow_digits().network, images=300_000, optimiser=AdamW(lr=5e-4, beta2=0.99))

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gencore.diffusion.denoiser import Denoise, noise_in, velocity
+from gencore.diffusion.denoiser import Denoise, ddim_step, noise_in, velocity
 from gencore.diffusion.process import Process, log_snr, step_back
 from gencore.errors import InputError
 
@@ -143,6 +143,21 @@ def dpm_solver(denoise: Denoise, process: Process, times: Tensor, x: Tensor) -> 
         shrink = process.sigma(s) / process.sigma(t)
         x = _cast(shrink, x) * x + _cast(process.alpha(s) - shrink * process.alpha(t), x) * ahead  # (SA.6)
         before, step_before = clean, step
+    return x
+
+
+def consistency(denoise: Denoise, process: Process, times: Tensor, x: Tensor, noise: Noise) -> Tensor:
+    """Leap to the data, add noise again, leap again: Song et al. 2023, algorithm 1, https://arxiv.org/abs/2303.01469.
+
+    For networks trained to leap: a denoiser's mean is not where the flow ends. The last of ``times`` is 0. Parameters as
+    for `ancestral`.
+    """
+    zero = torch.zeros_like(times[0])
+    for step, (t, s) in enumerate(pairwise(times)):
+        x = ddim_step(process, x, denoise(x, _cast(t, x)), _cast(t, x), _cast(zero, x))
+        if s > 0:  # up to as much noise as belongs there; a little may be in the data
+            missing = process.sigma(s) ** 2 - (process.alpha(s) / process.alpha(zero) * process.sigma(zero)) ** 2
+            x = _cast(process.alpha(s) / process.alpha(zero), x) * x + _cast(missing.sqrt(), x) * noise(step)
     return x
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gencore.data import ImageSet
 from gencore.diffusion import samplers
@@ -11,40 +11,63 @@ from gencore.diffusion.denoiser import Denoise, Denoiser
 from gencore.diffusion.guidance import classifier_free, conditional
 from gencore.diffusion.objectives import Networks
 from gencore.diffusion.process import Process
-from gencore.diffusion.recipes import DiffusionRecipe, Sampling
+from gencore.diffusion.recipes import DiffusionRecipe, DistillRecipe, Sampling
 from gencore.errors import InputError
-from gencore.networks.denoising import DenoisingUNetNetwork
+from gencore.networks.denoising import DenoisingUNet, DenoisingUNetNetwork
+from gencore.networks.dit import DiT, DiTNetwork
+from gencore.networks.latent import Latent, LatentNetwork
 from gencore.training import checkpoint, rng
 
 
 def build(recipe: DiffusionRecipe) -> Networks:
     """Build the network with the weights that the recipe's seed draws."""
+    kinds = {DenoisingUNet: DenoisingUNetNetwork, DiT: DiTNetwork, Latent: LatentNetwork}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return Networks(DenoisingUNetNetwork(recipe.network))
+        return Networks(kinds[type(recipe.network)](recipe.network))
 
 
-def load(folder: Path | str) -> tuple[Networks, DiffusionRecipe]:
+def adopt(recipe: DiffusionRecipe, networks: Networks, first_stage: nn.Module | None) -> None:
+    """Give a network that denoises codes its first stage.
+
+    Raises
+    ------
+    InputError
+        If the first stage is missing, out of place, or has other sizes.
+    """
+    if isinstance(networks.model, LatentNetwork):
+        if first_stage is None:
+            raise InputError(f"needs its first stage, the zoo's {recipe.first_stage}; pass it as first_stage")
+        networks.model.adopt(first_stage)
+    elif first_stage is not None:
+        raise InputError("first_stage: this network denoises pictures, and takes none")
+
+
+def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Networks, DiffusionRecipe]:
     """Load a trained model from a zoo folder or from the newest checkpoint of a run.
 
     Parameters
     ----------
     folder : Path or str
         ``gencore.zoo.folder(name)``, or a run's folder.
+    first_stage : Module, optional
+        For a model that denoises codes: the network of the model that ``recipe.first_stage`` names.
 
     Returns
     -------
     networks : Networks
         The averaged (EMA) network in evaluation mode, float32, without gradients.
-    recipe : DiffusionRecipe
+    recipe : DiffusionRecipe or DistillRecipe
         The recipe it was trained by.
 
     Raises
     ------
     InputError
-        If a file is missing, damaged, or does not fit the recipe.
+        If a file is missing, damaged, or does not fit the recipe, or if the first stage is missing or another.
     """
-    return checkpoint.load_model(folder, DiffusionRecipe, build)
+    networks, recipe = checkpoint.load_model(folder, DiffusionRecipe | DistillRecipe, build)
+    adopt(recipe, networks, first_stage)
+    return networks, recipe
 
 
 def denoiser(model: tuple[Networks, DiffusionRecipe]) -> Denoiser:
@@ -89,18 +112,20 @@ def sample(
     Raises
     ------
     InputError
-        If the conditions do not fit.
+        If the conditions do not fit, or clean codes are to be held to the range of pixels.
     """
     (network,), recipe = model
     how = recipe.sampling if sampling is None else sampling
-    device, shape = next(network.parameters()).device, (recipe.network.channels, recipe.network.size, recipe.network.size)
+    if how.clip and recipe.first_stage:
+        raise InputError("sampling.clip: it holds to the range of pixels, but what is drawn here are codes")
+    device, shape = next(network.parameters()).device, recipe.network.shape  # of a picture, or of its codes
     cond = _asked_for(recipe, count, seed, first) if cond is None else cond
     if cond.shape != (count, len(recipe.told)):
         raise InputError(f"cond {tuple(cond.shape)}: this model is told {(count, len(recipe.told))}: {recipe.told}")
     if ((cond < 0) | (cond > cond.new_tensor(recipe.network.conditions[: len(recipe.told)]))).any():
         raise InputError(f"cond: {recipe.told} are numbers from 0, of {recipe.network.conditions} values (or that, for not told)")
     cond = with_mirrored(recipe, cond, torch.zeros(count, dtype=torch.int64)).to(device)
-    images = torch.empty(count, *shape)
+    images = torch.empty(count, recipe.network.channels, recipe.network.size, recipe.network.size)
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
         # The first noise, and a fresh one for each step that asks for it.
@@ -111,7 +136,10 @@ def sample(
             denoise = conditional(denoiser(model), told)
         else:
             denoise = classifier_free(denoiser(model), told, untold(recipe, told), how.guidance, how.interval)
-        images[start : start + size] = walk(denoise, recipe.process, how, noise).clamp(-1, 1)
+        drawn = walk(denoise, recipe.process, how, noise)  # (B, *shape)
+        if isinstance(network, LatentNetwork):
+            drawn = network.decode(drawn)
+        images[start : start + size] = drawn.clamp(-1, 1)
     return images
 
 
@@ -141,6 +169,8 @@ def walk(denoise: Denoise, process: Process, how: Sampling, noise: Tensor) -> Te
     chosen = held if how.clip else denoise
     if how.sampler == "ancestral":
         return samplers.ancestral(chosen, process, times, start, fresh)
+    if how.sampler == "consistency":
+        return samplers.consistency(chosen, process, times, start, fresh)
     if how.sampler == "ddim":
         return samplers.ddim(chosen, process, times, start, fresh, how.eta)
     plain = {"euler": samplers.euler, "heun": samplers.heun, "dpm_solver": samplers.dpm_solver}
@@ -180,9 +210,20 @@ def untold(recipe: DiffusionRecipe, cond: Tensor) -> Tensor:
 
 
 def parameters(model: tuple[Networks, DiffusionRecipe]) -> int:
-    """Return how many parameters it takes to draw."""
+    """Return how many parameters it takes to draw: of the network, and of its first stage's decoder if it has one."""
     (network,), _ = model
-    return sum(p.numel() for p in network.parameters())
+    parts = [network, network.first.decoder] if isinstance(network, LatentNetwork) else [network]
+    return sum(p.numel() for part in parts for p in part.parameters())
+
+
+def first_stage(recipe: DiffusionRecipe) -> str | None:
+    """Name of the zoo's model that `train` and `load` are to be given as ``first_stage``, or None."""
+    return recipe.first_stage
+
+
+def teacher(recipe: DiffusionRecipe) -> str | None:
+    """Name of the zoo's model that `train` is to be given as ``teacher``, or None."""
+    return recipe.teacher if isinstance(recipe, DistillRecipe) else None
 
 
 def _asked_for(recipe: DiffusionRecipe, count: int, seed: int, first: int) -> Tensor:

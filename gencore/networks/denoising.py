@@ -47,6 +47,11 @@ class DenoisingUNet:
         """Channels of the images."""
         return self.unet.channels
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one image."""
+        return self.channels, self.size, self.size
+
 
 class Teller(nn.Module):
     """Make one vector of the time and the conditions.

@@ -4,21 +4,19 @@ https://arxiv.org/abs/1903.05789, section 4: the first autoencoder learns what p
 codes are distributed, which is no standard normal distribution.
 
 Deviations: the first is any Gaussian autoencoder with a grid of codes, trained before and held fixed; the second learns
-the means of its codes, each channel brought to mean 0 and standard deviation 1.
-
-The first stage is passed in. It is no part of the module: its weights are neither trained nor saved again.
+the means of its codes, each channel brought to mean 0 and standard deviation 1 (`gencore.networks.first_stage`).
 """
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
+from gencore.networks.first_stage import CodeModel, check_first_stage
 from gencore.networks.hierarchical import Hierarchical, HierarchicalVAE
 from gencore.networks.ladder import Ladder, LadderVAE
-from gencore.networks.vae import VAE, Level
+from gencore.networks.vae import Level
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,7 @@ class TwoStage:
     second: Ladder | Hierarchical = Ladder(size=8, channels=4)
 
     def __post_init__(self) -> None:
-        if self.first.flat or self.first.classes or self.first.out_channels not in (None, self.first.channels):
-            raise InputError("first: must be an autoencoder with flat=False, without classes and out_channels")
+        check_first_stage(self.first)
         wanted, given = self.first.latent_shape, (self.second.channels, self.second.size, self.second.size)
         if wanted != given or self.second.out_channels not in (None, self.second.channels):
             raise InputError(f"second: models codes of shape {given}, but the first stage makes {wanted}; make them equal")
@@ -58,70 +55,24 @@ class TwoStage:
         """None: what comes out is a picture."""
 
 
-class TwoStageVAE(nn.Module):
+class TwoStageVAE(CodeModel):
     """Latent variables to codes, codes to pictures, and back.
 
     Parameters
     ----------
     config : TwoStage
         The sizes.
-
-    Attributes
-    ----------
-    first : VAE
-        The first stage, once `adopt` has taken it.
     """
 
     def __init__(self, config: TwoStage) -> None:
-        super().__init__()
+        super().__init__(config.first)
         self.config = config
-        self._first: list[VAE] = []  # in a list, where a module's parts are not looked for
         self.second = (LadderVAE if isinstance(config.second, Ladder) else HierarchicalVAE)(config.second)
-        self.register_buffer("mean", torch.zeros(config.first.latent, 1, 1))  # of the codes' channels
-        self.register_buffer("std", torch.ones(config.first.latent, 1, 1))
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of each group of latent variables of one image, in the order in which they are drawn."""
         return self.second.latent_shapes
-
-    @property
-    def first(self) -> VAE:
-        if not self._first:
-            raise InputError("first stage: missing; pass it in")
-        return self._first[0]
-
-    def adopt(self, first: nn.Module) -> None:
-        """Take the trained first stage, an autoencoder with the sizes of ``config.first``.
-
-        Raises
-        ------
-        InputError
-            If it has other sizes.
-        """
-        if getattr(first, "config", None) != self.config.first:
-            raise InputError("first stage: has other sizes than network.first; give the model that the recipe names")
-        self._first = [first.eval().requires_grad_(False).to(self.mean.device)]
-
-    @torch.no_grad()
-    def standardise(self, images: Tensor) -> Tensor:
-        """Measure the codes of the training images, ``(N, C, H, W)`` in [-1, 1], and return them standardised."""
-        self.mean.zero_()
-        self.std.fill_(1)
-        codes = self.encode(images)
-        self.mean.copy_(codes.mean((0, 2, 3))[:, None, None])
-        self.std.copy_(codes.std((0, 2, 3))[:, None, None])
-        return (codes - self.mean) / self.std
-
-    @torch.no_grad()
-    def encode(self, x: Tensor, batch_size: int = 250) -> Tensor:
-        """Return codes ``(B, latent, side, side)``, standardised channel by channel."""
-        codes = torch.cat([self.first.encode(piece)[0] for piece in x.split(batch_size)])
-        return (codes - self.mean) / self.std
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """Return pictures ``(B, channels, size, size)``, unbounded, of such codes."""
-        return self.first.decode(codes * self.std + self.mean)
 
     def forward(
         self, x: Tensor, eps: tuple[Tensor, ...], cond: Tensor | None = None

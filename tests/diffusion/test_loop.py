@@ -315,7 +315,7 @@ def test_every_option_changes_the_loss(plainly, change):
 
 def test_no_option_was_forgotten():
     """All but those that decide how a batch is cut, what is averaged and written, and how pictures are drawn."""
-    elsewhere = {"micro_batches", "ema_half_life", "log_every", "checkpoint_every", "sampling"}
+    elsewhere = {"micro_batches", "ema_half_life", "log_every", "checkpoint_every", "sampling", "first_stage"}
     assert {field.name for field in fields(DiffusionRecipe)} == elsewhere | {name for change in CHANGES for name in change}
 
 

@@ -1,0 +1,82 @@
+"""What models of codes have below them: an autoencoder, trained before and held fixed, from pictures to codes and back.
+
+Dai & Wipf 2019, "Diagnosing and enhancing VAE models", https://arxiv.org/abs/1903.05789, section 4, learn how codes are
+distributed by a second VAE; Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models",
+https://arxiv.org/abs/2112.10752, section 3, by diffusion.
+
+The first stage is passed in. It is no part of the module: its weights are neither trained nor saved again. Codes are the
+means that it gives, each channel brought to mean 0 and standard deviation 1.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from gencore.errors import InputError
+from gencore.networks.autoencoder import Autoencoder
+from gencore.networks.vae import VAE
+
+
+def check_first_stage(sizes: Autoencoder) -> None:
+    """Raise `InputError` unless an autoencoder of these sizes makes a grid of codes, and a picture of nothing else."""
+    if sizes.flat or sizes.classes or sizes.out_channels not in (None, sizes.channels):
+        raise InputError("first: must be an autoencoder with flat=False, without classes and out_channels")
+
+
+class CodeModel(nn.Module):
+    """A network that knows codes, and by its first stage pictures.
+
+    Parameters
+    ----------
+    sizes : Autoencoder
+        Those of the first stage.
+
+    Attributes
+    ----------
+    first : VAE
+        The first stage, once `adopt` has taken it.
+    """
+
+    def __init__(self, sizes: Autoencoder) -> None:
+        super().__init__()
+        self._sizes = sizes
+        self._first: list[VAE] = []  # in a list, where a module's parts are not looked for
+        self.register_buffer("mean", torch.zeros(sizes.latent, 1, 1))  # of the codes' channels
+        self.register_buffer("std", torch.ones(sizes.latent, 1, 1))
+
+    @property
+    def first(self) -> VAE:
+        if not self._first:
+            raise InputError("first stage: missing; pass it in")
+        return self._first[0]
+
+    def adopt(self, first: nn.Module) -> None:
+        """Take the trained first stage, an autoencoder with the sizes that the network was built for.
+
+        Raises
+        ------
+        InputError
+            If it has other sizes.
+        """
+        if getattr(first, "config", None) != self._sizes:
+            raise InputError("first stage: has other sizes than network.first; give the model that the recipe names")
+        self._first = [first.eval().requires_grad_(False).to(self.mean.device)]
+
+    @torch.no_grad()
+    def standardise(self, images: Tensor) -> Tensor:
+        """Measure the codes of the training images, ``(N, C, H, W)`` in [-1, 1], and return them standardised."""
+        self.mean.zero_()
+        self.std.fill_(1)
+        codes = self.encode(images)
+        self.mean.copy_(codes.mean((0, 2, 3))[:, None, None])
+        self.std.copy_(codes.std((0, 2, 3))[:, None, None])
+        return (codes - self.mean) / self.std
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, batch_size: int = 250) -> Tensor:
+        """Return codes ``(B, latent, side, side)``, standardised channel by channel."""
+        codes = torch.cat([self.first.encode(piece)[0] for piece in x.split(batch_size)])
+        return (codes - self.mean) / self.std
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return pictures ``(B, channels, size, size)``, unbounded, of such codes."""
+        return self.first.decode(codes * self.std + self.mean)

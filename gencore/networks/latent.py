@@ -1,0 +1,80 @@
+"""Latent diffusion: Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models".
+
+https://arxiv.org/abs/2112.10752, section 3: an autoencoder, trained before and held fixed, makes a small grid of codes of
+a picture and a picture of codes; what is noised and denoised are the codes.
+
+Deviations: codes are the means that the encoder gives, without its noise; each of their channels is brought to mean 0 and
+standard deviation 1, where the paper divides all by one number (appendix G); conditions enter as one vector, not by
+cross-attention.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gencore.errors import InputError
+from gencore.networks.autoencoder import Autoencoder
+from gencore.networks.denoising import DenoisingUNet, DenoisingUNetNetwork
+from gencore.networks.dit import DiT, DiTNetwork
+from gencore.networks.first_stage import CodeModel, check_first_stage
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Sizes of the first stage, and of the network that denoises its codes.
+
+    Attributes
+    ----------
+    first : Autoencoder
+        From pictures to a grid of codes and back; ``flat=False``.
+    denoiser : DenoisingUNet or DiT
+        Its size and channels are those of the grid.
+    """
+
+    first: Autoencoder = Autoencoder(size=32, channels=3, latent=4, flat=False)
+    denoiser: DenoisingUNet | DiT = DiT(size=8, channels=4, patch=2)
+
+    def __post_init__(self) -> None:
+        check_first_stage(self.first)
+        if self.denoiser.shape != self.first.latent_shape:
+            given, wanted = self.denoiser.shape, self.first.latent_shape
+            raise InputError(f"denoiser: takes codes of shape {given}, but the first stage makes {wanted}; make them equal")
+
+    @property
+    def size(self) -> int:
+        """Height and width of the pictures."""
+        return self.first.size
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.first.channels
+
+    @property
+    def conditions(self) -> tuple[int, ...]:
+        """How many values each condition has."""
+        return self.denoiser.conditions
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of what is noised: of one picture's codes."""
+        return self.denoiser.shape
+
+
+class LatentNetwork(CodeModel):
+    """Map noised codes, their time and their conditions to codes; pictures to codes and back.
+
+    Parameters
+    ----------
+    config : Latent
+        The sizes.
+    """
+
+    def __init__(self, config: Latent) -> None:
+        super().__init__(config.first)
+        self.config = config
+        self.denoiser = (DiTNetwork if isinstance(config.denoiser, DiT) else DenoisingUNetNetwork)(config.denoiser)
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return ``(B, *shape)`` for noised codes ``(B, *shape)``, times ``(B,)`` in [0, 1] and conditions ``(B, K)``."""
+        return self.denoiser(x_t, t, cond)
