@@ -193,7 +193,7 @@ def test_the_flow_in_terms_of_the_score(mixture):
 )
 def test_one_process_is_another_on_its_own_clock_and_scale(mixture):
     """(OV.9): the times by closed form; points and denoisers of all pairs of processes."""
-    (time_at, posterior_means) = load(CHAPTER, "time_at", "posterior_means")
+    time_at, posterior_means, exact, lent = load(CHAPTER, "time_at", "posterior_means", "exact", "lent")
     ratio = torch.tensor([0.01, 0.3, 1.0, 4.0, 50.0])
     low, high = 0.002 ** (1 / 7), 80.0 ** (1 / 7)
     spent = torch.log1p(ratio**2)  # of Linear: -log alpha^2 = t first + t^2 (last - first) / 2
@@ -214,6 +214,8 @@ def test_one_process_is_another_on_its_own_clock_and_scale(mixture):
                 close(a.alpha(t) * x + a.sigma(t) * eps, c * (b.alpha(s) * x + b.sigma(s) * eps), atol=1e-10)
                 found = posterior_means(mixture, a, c * y, t)[0]
                 close(found, posterior_means(mixture, b, y, s)[0], atol=1e-9)
+                borrowed = lent(exact(mixture, b), b, a)
+                close(borrowed(c * y, t), found, atol=1e-9)
 
 
 @equation(
