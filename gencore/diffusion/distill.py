@@ -145,9 +145,9 @@ def _check_teacher(recipe: DistillRecipe, teacher: tuple[Networks, DiffusionReci
 
 
 def _guided(model: tuple[Networks, DiffusionRecipe], weight: float, device: torch.device) -> Teacher:
-    """Return a fixed teacher, on the device, guided by a weight."""
+    """Return a teacher on the device, guided by a weight. That it learns nothing is seen to by the objectives."""
     (network,), recipe = model
-    network.eval().requires_grad_(False).to(device)
+    network.to(device)
     if weight == 1:
         return denoiser(model)
 

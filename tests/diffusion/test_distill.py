@@ -163,12 +163,13 @@ def test_the_teachers_guidance_is_that_of_the_sampler():
         t = torch.tensor([0.9, 0.5, 0.1])
         for weight in (1.0, 2.5):
             taught = diffusion.distill._guided(model, weight, torch.device("cpu"))
-            rows = []
+            told, untold, rows = denoiser(x_t, t, cond), denoiser(x_t, t, hidden), []
+            found = taught(x_t, t, cond)
+            torch.testing.assert_close(found, untold + weight * (told - untold), atol=1e-5, rtol=1e-5)
             for c, h, x, when in zip(cond.split(1), hidden.split(1), x_t.split(1), t, strict=True):
                 rows.append(diffusion.guidance.classifier_free(denoiser, c, h, weight)(x, when))
-            torch.testing.assert_close(taught(x_t, t, cond), torch.cat(rows), atol=1e-5, rtol=1e-5)
-        told = diffusion.distill._guided(model, 1.0, torch.device("cpu"))(x_t, t, cond)
-    torch.testing.assert_close(taught(x_t, t, cond)[2], told[2], atol=1e-5, rtol=1e-5)  # told nothing: no guidance
+            torch.testing.assert_close(found, torch.cat(rows), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found[2], told[2], atol=1e-5, rtol=1e-5)  # told nothing: no guidance
 
 
 @each_kind
