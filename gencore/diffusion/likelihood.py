@@ -180,7 +180,7 @@ def variational_bound(
     clean = denoise(add_noise(process, x, noise(len(steps)), t), t.to(x))
     std = spread.sqrt() if variance == "posterior" else process.sigma(t)
     log_prob = log_levels if decoder == "levels" else _log_normal
-    return Bound(at_prior, torch.stack(steps), -log_prob(x, clean, std).flatten(1).sum(1))
+    return Bound(at_prior, torch.stack(steps), -log_prob(x, clean, std).flatten(1).sum(1))  # (DD.9)
 
 
 def log_levels(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def ladder_fixed() -> VAERecipe:
     ``gencore train vae.recipes.ladder_fixed`` needs the files that `BinarisedMnist` names: 18.4 core-minutes on an AMD EPYC
     without bf16, one thread. On the 10,000 test digits: evidence lower bound -94.0 nats, bound from 500 draws -90.2 ± 0.3
     nats. Each training digit has one black and white only, so it is learned by heart: the bound on training digits is
-    -86.4 nats, and 10,000 validation digits gain nothing after 3,000,000 images.
+    -86.4 nats, and 1,000 validation digits gain nothing after 3,000,000 images.
 
     Measured on a public copy of the set whose order is another one. Each of its digits was drawn from the grey levels of a
     digit of MNIST, test digits from test digits.
