@@ -261,7 +261,8 @@ def test_building_depends_on_the_seed_and_disturbs_nothing():
 @pytest.mark.parametrize("name", [name for name in families.recipes() if name.startswith("diffusion.")])
 def test_recipes_survive_json(name):
     recipe = families.recipes()[name]()
-    for each in (recipe, replace(recipe, process=EDM(), prediction="edm", objective=diffusion.Denoising(weight=diffusion.MinSNR()))):
+    other = replace(recipe, process=EDM(), prediction="edm", objective=diffusion.Denoising(weight=diffusion.MinSNR()))
+    for each in (recipe, other):
         assert recipe_io.from_dict(DiffusionRecipe, recipe_io.to_dict(each)) == each
 
 
