@@ -1,8 +1,8 @@
 """From noise to data: stateless functions of a denoiser, a process, a list of times and the starting noise.
 
 Each takes ``denoise(x_t, t)``, which gives the mean clean picture, and walks down ``times``, a tensor of floats from high to
-low. No noise is added in a step to time 0: where the process holds none there, it returns the clean picture itself (EDM keeps
-a trace). Equation numbers (SA.n) are those of the chapter "Samplers", (DD.n) of "Denoising diffusion".
+low. No noise is added in a step to time 0: where the process holds none there, it returns the clean picture itself (EDM
+keeps a trace). Equation numbers (SA.n) are those of the chapter "Samplers", (DD.n) of "Denoising diffusion".
 """
 
 from collections.abc import Callable

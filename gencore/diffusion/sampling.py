@@ -123,7 +123,7 @@ def sample(
     if cond.shape != (count, len(recipe.told)):
         raise InputError(f"cond {tuple(cond.shape)}: this model is told {(count, len(recipe.told))}: {recipe.told}")
     if ((cond < 0) | (cond > cond.new_tensor(recipe.network.conditions[: len(recipe.told)]))).any():
-        raise InputError(f"cond: {recipe.told} are numbers from 0, of {recipe.network.conditions} values (or that, for not told)")
+        raise InputError(f"cond: {recipe.told} have {recipe.network.conditions} values, from 0 on; that number is not told")
     cond = with_mirrored(recipe, cond, torch.zeros(count, dtype=torch.int64)).to(device)
     images = torch.empty(count, recipe.network.channels, recipe.network.size, recipe.network.size)
     for start in range(0, count, batch_size):

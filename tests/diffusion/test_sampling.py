@@ -261,8 +261,14 @@ def test_building_depends_on_the_seed_and_disturbs_nothing():
 @pytest.mark.parametrize("name", [name for name in families.recipes() if name.startswith("diffusion.")])
 def test_recipes_survive_json(name):
     recipe = families.recipes()[name]()
-    for each in (recipe, replace(recipe, process=EDM(), prediction="edm", objective=diffusion.Denoising(weight=diffusion.MinSNR()))):
-        assert recipe_io.from_dict(DiffusionRecipe, recipe_io.to_dict(each)) == each
+    assert recipe_io.from_dict(type(recipe), recipe_io.to_dict(recipe)) == recipe
+
+
+def test_every_choice_survives_json():
+    for weight in (diffusion.MinSNR(2.0), diffusion.EDMWeight()):
+        objective = diffusion.Denoising(diffusion.UniformTimes(), weight)
+        recipe = replace(TOLD, process=EDM(), prediction="edm", objective=objective, sampling=WAYS["guided"])
+        assert recipe_io.from_dict(DiffusionRecipe, recipe_io.to_dict(recipe)) == recipe
 
 
 @pytest.mark.parametrize(
