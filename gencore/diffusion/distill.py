@@ -60,7 +60,7 @@ def train(
     recipe : DistillRecipe
         What to train.
     folder, device, log, compile, first_stage
-        As for `gencore.diffusion.train`.
+        As for ``gencore.diffusion.train``.
     teacher : tuple of Networks and DiffusionRecipe, optional
         The model that ``recipe.teacher`` names, as `load` returns it.
 

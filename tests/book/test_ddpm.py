@@ -188,8 +188,8 @@ def test_the_mean_clean_point_of_a_mixture():
 @equation(
     "DD.9",
     r"""
-    -\log p(x) \le \mathrm{KL}\big(q(x_1 \mid x) \,\|\, p(x_1)\big) + \sum_{s < t} \mathbb E\,\mathrm{KL}\big(q(x_s \mid
-    x_t, x) \,\|\, p(x_s \mid x_t)\big) - \mathbb E \log p(x \mid x_0)
+    -\log p(x) \le \mathrm{KL}\big(q(x_1 \mid x) \,\|\, p(x_1)\big) + \sum_{\text{neighbours } s < t} \mathbb E\,\mathrm{KL}\big(q(x_s
+    \mid x_t, x) \,\|\, p(x_s \mid x_t)\big) - \mathbb E \log p(x \mid x_{t_1})
     """,
 )
 def test_the_bound_sorted_into_divergences_is_the_bound():
@@ -283,8 +283,8 @@ def test_the_simple_loss():
 @equation(
     "DD.13",
     r"""
-    D(x_t, t) = \sum_{i=1}^{M} w_i\, x_i, \qquad w_i = \frac{\exp\big(-|x_t - \alpha_t x_i|^2 /
-    2\sigma_t^2\big)}{\sum_j \exp\big(-|x_t - \alpha_t x_j|^2 / 2\sigma_t^2\big)}
+    D(x_t, t) = \sum_{i=1}^{M} w_i\, x^{(i)}, \qquad w_i = \frac{\exp\big(-|x_t - \alpha_t x^{(i)}|^2 /
+    2\sigma_t^2\big)}{\sum_j \exp\big(-|x_t - \alpha_t x^{(j)}|^2 / 2\sigma_t^2\big)}
     """,
 )
 def test_the_ideal_denoiser_is_a_weighted_mean_of_the_data():
