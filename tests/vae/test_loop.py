@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gencore import families, vae
-from gencore.data import Binarise, Digits, Mnist, to_float
+from gencore.data import Binarise, BinarisedMnist, Digits, Mnist, to_float
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.hierarchical import Hierarchical
