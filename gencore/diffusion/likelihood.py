@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gencore.diffusion.denoiser import Denoise, velocity
-from gencore.diffusion.process import Process, add_noise, step_back
+from gencore.diffusion.process import Process, add_noise, step_back, step_forward
 from gencore.diffusion.samplers import Noise
 from gencore.errors import InputError
 
@@ -172,7 +172,7 @@ def variational_bound(
         _, of_clean, true_spread = step_back(process, t, s)
         spread = true_spread
         if variance == "forward":
-            spread = process.sigma(t) ** 2 - (process.alpha(t) / process.alpha(s) * process.sigma(s)) ** 2
+            spread = step_forward(process, s, t)[1]
         wrong = (of_clean * (x - clean)).square().flatten(1) / spread  # (B, D)
         ratio = true_spread / spread
         steps.append(0.5 * (wrong.sum(1) + wrong.shape[1] * (ratio - 1 - ratio.log())))

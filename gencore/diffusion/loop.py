@@ -20,9 +20,7 @@ from gencore.training.ema import EMA
 from gencore.training.log import Extra
 from gencore.training.loss import add_parts
 from gencore.training.optimiser import set_learning_rate
-from gencore.training.run import Run
-
-REPLAY_SAMPLES = 16  # the same noise, drawn at log-spaced image counts
+from gencore.training.run import REPLAY_SAMPLES, Run
 
 
 def train(

@@ -169,6 +169,12 @@ def log_snr(process: Process, t: Tensor) -> Tensor:
     return process.alpha(t).log() - process.sigma(t).log()
 
 
+def step_forward(process: Process, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what q(x_t | x_s) is made of, for s before t: the factor of ``x_s`` and the variance that is added."""
+    ratio = process.alpha(t) / process.alpha(s)
+    return ratio, process.sigma(t) ** 2 - ratio**2 * process.sigma(s) ** 2  # (DD.4)
+
+
 def step_back(process: Process, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return what q(x_s | x_t, x) is made of, for s before t: a Gaussian.
 
@@ -177,7 +183,6 @@ def step_back(process: Process, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, T
     of_noised, of_clean, variance : Tensor
         Its mean is ``of_noised * x_t + of_clean * x``; all of the shape of ``t``.
     """
-    ratio = process.alpha(t) / process.alpha(s)  # of the data, from s to t
-    added = process.sigma(t) ** 2 - ratio**2 * process.sigma(s) ** 2  # variance, from s to t
+    ratio, added = step_forward(process, s, t)
     share = process.sigma(s) ** 2 / process.sigma(t) ** 2
     return ratio * share, process.alpha(s) * added / process.sigma(t) ** 2, added * share  # (DD.5)

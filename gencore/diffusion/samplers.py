@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gencore.diffusion.denoiser import Denoise, ddim_step, noise_in, velocity
-from gencore.diffusion.process import Process, log_snr, step_back
+from gencore.diffusion.process import Process, log_snr, step_back, step_forward
 from gencore.errors import InputError
 
 Noise = Callable[[int], Tensor]  # number of the step to standard normal noise of the shape of x
@@ -70,7 +70,7 @@ def ancestral(
     for step, (t, s) in enumerate(pairwise(times)):
         of_noised, of_clean, spread = step_back(process, t, s)
         if variance == "forward":
-            spread = process.sigma(t) ** 2 - (process.alpha(t) / process.alpha(s) * process.sigma(s)) ** 2
+            spread = step_forward(process, s, t)[1]
         x = _cast(of_noised, x) * x + _cast(of_clean, x) * denoise(x, _cast(t, x))  # (DD.7)
         if s > 0:  # the last step shows the mean
             x = x + _cast(spread.sqrt(), x) * noise(step)
@@ -156,8 +156,8 @@ def consistency(denoise: Denoise, process: Process, times: Tensor, x: Tensor, no
     for step, (t, s) in enumerate(pairwise(times)):
         x = ddim_step(process, x, denoise(x, _cast(t, x)), _cast(t, x), _cast(zero, x))
         if s > 0:  # up to as much noise as belongs there; a little may be in the data
-            missing = process.sigma(s) ** 2 - (process.alpha(s) / process.alpha(zero) * process.sigma(zero)) ** 2
-            x = _cast(process.alpha(s) / process.alpha(zero), x) * x + _cast(missing.sqrt(), x) * noise(step)
+            ratio, missing = step_forward(process, zero, s)
+            x = _cast(ratio, x) * x + _cast(missing.sqrt(), x) * noise(step)
     return x
 
 

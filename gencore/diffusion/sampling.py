@@ -1,5 +1,6 @@
 """From noise to pictures, and from a folder to networks."""
 
+import functools
 from pathlib import Path
 
 import torch
@@ -226,10 +227,15 @@ def teacher(recipe: DiffusionRecipe) -> str | None:
     return recipe.teacher if isinstance(recipe, DistillRecipe) else None
 
 
+@functools.lru_cache(maxsize=1)  # many pictures are drawn in many calls, and the data take long to read
+def _training_conditions(recipe: DiffusionRecipe) -> Tensor:
+    return conditions(recipe, recipe.data.load("train"))
+
+
 def _asked_for(recipe: DiffusionRecipe, count: int, seed: int, first: int) -> Tensor:
     """Return the conditions of training pictures, chosen by the images' numbers."""
     if not recipe.told:
         return torch.empty(count, 0, dtype=torch.int64)
-    table = conditions(recipe, recipe.data.load("train"))
+    table = _training_conditions(recipe)
     order = torch.randperm(len(table), generator=rng.generator(seed, 0, "conditions"))
     return table[order[torch.arange(first, first + count) % len(table)]]

@@ -18,6 +18,9 @@ from gencore.training.log import Curve, Extra
 from gencore.training.loss import LossWindow
 
 
+REPLAY_SAMPLES = 16  # pictures of each moment: the same noise drawn, or the same images reconstructed
+
+
 class Run:
     """A training run: where it stands, and what it leaves on disk.
 

@@ -21,14 +21,13 @@ from gencore.training.ema import EMA
 from gencore.training.log import Extra
 from gencore.training.loss import add_parts
 from gencore.training.optimiser import set_learning_rate
-from gencore.training.run import Run
+from gencore.training.run import REPLAY_SAMPLES, Run
 from gencore.vae.adversary import discriminator_loss, with_adversary, with_perceptual
 from gencore.vae.objectives import IWAE, Draw, Networks
 from gencore.vae.recipes import VAERecipe
 from gencore.vae.sampling import build, build_discriminator, is_conditional, reconstruct, sample
 
 PERCEPTUAL_LAYERS = 2  # of SqueezeNet: edges and textures; what names a thing is left to those who judge
-REPLAY_SAMPLES = 16  # the same latent draws, or the same images reconstructed, at log-spaced image counts
 
 
 class Players(NamedTuple):
