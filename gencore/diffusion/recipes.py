@@ -221,7 +221,7 @@ def guided_digits() -> DiffusionRecipe:
         recipe,
         network=replace(recipe.network, conditions=(10,)),
         told=("class",),
-        sampling=replace(recipe.sampling, guidance=1.5),
+        sampling=replace(recipe.sampling, steps=10, guidance=1.5),
     )
 
 
@@ -284,6 +284,7 @@ def latent_emoji() -> DiffusionRecipe:
         flow_emoji(),
         network=Latent(first, DenoisingUNet(8, unet, conditions=(8, 3, 2))),
         first_stage="kl_emoji",
+        sampling=Sampling("dpm_solver", steps=20, guidance=3.0),
         images=200_000,
         batch_size=64,
         ema_half_life=20_000,
