@@ -4,8 +4,8 @@
 
 A run that had to be stopped is taken with ``--stopped``, and its card says how far it came.
 
-The model is measured here, as it will be loaded (rounding included): its pictures on 10,000 samples, or fewer where that is said, with the protocol of
-``gencore evaluate``, if it draws any, and whatever else its family measures. Nothing is taken on trust.
+The model is measured here, as it will be loaded (rounding included): its pictures on 10,000 samples (or ``--samples``) with
+the protocol of ``gencore evaluate``, if it draws any, and whatever else its family measures. Nothing is taken on trust.
 """
 
 import argparse
