@@ -277,7 +277,12 @@ def flow_emoji() -> DiffusionRecipe:
 
 
 def latent_emoji() -> DiffusionRecipe:
-    """Flow matching on the codes of `kl_emoji`, told style and category. Not run yet."""
+    """Flow matching on the codes of `kl_emoji`, told style and category.
+
+    ``gencore train diffusion.recipes.latent_emoji``: 20.5 core-minutes on an AMD EPYC without bf16, one thread, after 12.6
+    for the first stage. On 2,000 samples: kernel distance 0.25 ± 0.03 on SqueezeNet features (real against real 0.01),
+    precision 0.68, recall 0.21, coverage 0.74.
+    """
     first = Autoencoder(size=32, channels=3, latent=4, flat=False, width=64, multipliers=(1, 2), patch=2)
     unet = UNet(4, width=48, multipliers=(1, 2), embedding=128, heads=4)
     return replace(
