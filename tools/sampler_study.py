@@ -94,7 +94,7 @@ def main(folder: Path, device: str, most: int, seeds: int) -> None:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(rows[0])
                 writer.writerows([f"{value:.5g}" for value in each.values()] for each in rows)
-            write_sums(TARGET.parent, sorted(path.name for path in TARGET.parent.glob("*.csv")))
+            write_sums(TARGET.parent, [path.name for path in TARGET.parent.glob("*.csv")])
 
 
 if __name__ == "__main__":
