@@ -57,8 +57,8 @@ def test_the_exact_mean_is_tweedies():
 @equation(
     "SA.1",
     r"""
-    \frac{dx_t}{dt} = \frac{\sigma_t'}{\sigma_t}\,x_t + \Big(\alpha_t' - \alpha_t\frac{\sigma_t'}{\sigma_t}\Big)\,
-    \hat x(x_t, t)
+    \frac{dx_t}{dt} = \frac{\sigma_t'}{\sigma_t}\,x_t +
+    \Big(\alpha_t' - \alpha_t\frac{\sigma_t'}{\sigma_t}\Big)\,\hat x(x_t, t)
     """,
 )
 @each_process
