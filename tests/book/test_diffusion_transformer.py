@@ -236,13 +236,15 @@ def test_attention_overtakes_at_six_widths():
     assert math.isclose(both, 2 * (12 * n * width**2))
 
 
-@equation("DT.10", r"\mathcal L_{\text{blind}} = 1 + \frac1N \sum_{k=1}^N \mathrm{Var}(x_k)")
+@equation("DT.10", r"\mathcal L_{\text{blind}} = 1 + \frac1{P^2} \sum_{k=1}^{P^2} \mathrm{Var}(u_k),")
 def test_the_loss_of_a_network_that_sees_nothing():
-    """(DT.10): the smallest squared distance of eps - x to one picture, by least squares over many noises."""
+    """(DT.10): the smallest squared distance of eps - x to one patch at all places, by least squares over many noises."""
     (blind_loss,) = load(CHAPTER, "blind_loss")
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(50, 1, 3, 2, generator=generator) * torch.linspace(0.2, 3, 6).view(1, 1, 3, 2)
-    targets = (torch.randn(20_000, 50, 6, generator=generator) - x.flatten(1)).flatten(0, 1)
+    x = torch.rand(40, 1, 4, 6, generator=generator) * torch.linspace(0.2, 3, 24).view(1, 1, 4, 6)
+    targets = torch.randn(2000, 40, 4, 6, generator=generator) - x[:, 0]
+    targets = torch.cat([part.flatten(2) for part in targets.unfold(2, 2, 2).unfold(3, 2, 2).flatten(2, 3).unbind(2)])
+    targets = targets.flatten(0, 1)  # (2000 * 40 * 6, 4)
     fitted = torch.linalg.lstsq(torch.ones(len(targets), 1), targets).solution
     residual = (targets - fitted).square()
-    close(blind_loss(x), residual.mean(), atol=4 * (residual.std() / residual.numel() ** 0.5).item())
+    close(blind_loss(x, 2), residual.mean(), atol=4 * (residual.std() / residual.numel() ** 0.5).item())
