@@ -197,7 +197,7 @@ def test_the_loss_does_not_see_the_scale(s):
     close(by_definition(s) / s, by_definition(1.0), rtol=0.02, atol=0)
 
 
-@equation("LD.8", r"M_\text{conv} = k^2\,c\,c'\,h\,w, \qquad M_\text{block} = 12\,n\,w^2 + 2\,n^2\,w")
+@equation("LD.8", r"M_\text{conv} = k^2\,c\,c'\,h\,w, \qquad M_\text{block} = 12\,n\,d^2 + 2\,n^2\,d")
 def test_multiply_adds_as_torch_counts_them():
     """(LD.8): PyTorch's own counter, which counts a multiplication and an addition as two."""
     conv_cost, block_cost, multiply_adds = load(CHAPTER, "conv_cost", "block_cost", "multiply_adds")
