@@ -221,7 +221,7 @@ def guided_digits() -> DiffusionRecipe:
         recipe,
         network=replace(recipe.network, conditions=(10,)),
         told=("class",),
-        sampling=replace(recipe.sampling, guidance=1.5),
+        sampling=replace(recipe.sampling, steps=10, guidance=1.5),
     )
 
 
@@ -284,6 +284,7 @@ def latent_emoji() -> DiffusionRecipe:
         flow_emoji(),
         network=Latent(first, DenoisingUNet(8, unet, conditions=(8, 3, 2))),
         first_stage="kl_emoji",
+        sampling=Sampling("dpm_solver", steps=20, guidance=3.0),
         images=200_000,
         batch_size=64,
         ema_half_life=20_000,
@@ -321,7 +322,12 @@ def latent_emoji64() -> DiffusionRecipe:
 
 
 def consistency_digits() -> DistillRecipe:
-    """Consistency training on digits, without a teacher. Not run yet."""
+    """Consistency training on digits, without a teacher.
+
+    ``gencore train diffusion.recipes.consistency_digits``: stopped after 1,408,000 images and 183 seconds on an H200 that
+    five other runs used too. On 10,000 samples in sets of 1,000, two steps each: Fréchet distance 11.3 ± 0.5 on
+    digit-classifier features (real against real 0.97 ± 0.24), rarest digit 6.9 %, recall 0.81 (0.89).
+    """
     return DistillRecipe(
         data=Digits(),
         network=flow_digits().network,
@@ -336,7 +342,12 @@ def consistency_digits() -> DistillRecipe:
 
 
 def distilled_digits() -> DistillRecipe:
-    """`flow_digits` distilled to draw in one step or two: consistency, each neighbour by a Heun step. Not run yet."""
+    """`flow_digits` distilled to draw in one step or two: consistency, each neighbour by a Heun step.
+
+    ``gencore train diffusion.recipes.distilled_digits``: stopped after 1,024,000 images and 184 seconds on an H200 that
+    five other runs used too. On 10,000 samples in sets of 1,000, two steps each: Fréchet distance 11.3 ± 0.6 on
+    digit-classifier features (real against real 0.97 ± 0.24), rarest digit 9.0 %, recall 0.85 (0.89).
+    """
     return replace(
         consistency_digits(),
         objective=Consistency("heun", times=LogisticNormalTimes(0.0, 1.5), first=10, last=40),
