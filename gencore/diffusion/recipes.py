@@ -215,7 +215,13 @@ def flow_digits() -> DiffusionRecipe:
 
 
 def guided_digits() -> DiffusionRecipe:
-    """`flow_digits` with a network that is told each digit's class. Not run yet."""
+    """`flow_digits` with a network that is told each digit's class.
+
+    ``gencore train diffusion.recipes.guided_digits``: 20.7 core-minutes on an AMD EPYC without bf16, one thread. On 10,000
+    samples in sets of 1,000: Fréchet distance 1.2 ± 0.3 on digit-classifier features (real against real 0.97 ± 0.24),
+    rarest digit 8.5 %, most frequent 11.4 %, recall 0.83 (0.89). The classifier sees the digit that was asked for in 99.5 %
+    of 1,000, and in 94.4 % without guidance.
+    """
     recipe = flow_digits()
     return replace(
         recipe,
@@ -277,7 +283,12 @@ def flow_emoji() -> DiffusionRecipe:
 
 
 def latent_emoji() -> DiffusionRecipe:
-    """Flow matching on the codes of `kl_emoji`, told style and category. Not run yet."""
+    """Flow matching on the codes of `kl_emoji`, told style and category.
+
+    ``gencore train diffusion.recipes.latent_emoji``: 20.5 core-minutes on an AMD EPYC without bf16, one thread, after 12.6
+    for the first stage. On 2,000 samples: kernel distance 0.25 ± 0.03 on SqueezeNet features (real against real 0.01),
+    precision 0.68, recall 0.21, coverage 0.74.
+    """
     first = Autoencoder(size=32, channels=3, latent=4, flat=False, width=64, multipliers=(1, 2), patch=2)
     unet = UNet(4, width=48, multipliers=(1, 2), embedding=128, heads=4)
     return replace(
@@ -356,7 +367,12 @@ def distilled_digits() -> DistillRecipe:
 
 
 def progressive_digits() -> DistillRecipe:
-    """`flow_digits` distilled to draw in eight steps, halved from 64 by three students in turn. Not run yet."""
+    """`flow_digits` distilled to draw in eight steps, halved from 64 by three students in turn.
+
+    ``gencore train diffusion.recipes.progressive_digits``: 178 seconds on an H200 that five other runs used too. On 10,000
+    samples in sets of 1,000: Fréchet distance 7.3 ± 0.3 on digit-classifier features (real against real 0.97 ± 0.24),
+    rarest digit 9.0 %, recall 0.88 (0.89).
+    """
     return replace(
         consistency_digits(),
         objective=Progressive(32, 8),
