@@ -23,7 +23,7 @@ Example: gencore sample dcgan_digits --out digits.png
 
 MOST_ON_A_SHEET = 10_000  # pictures in one PNG
 MOST_TO_JUDGE = 100_000
-AT_ONCE = 64  # pictures drawn between two movements of the progress bar
+AT_ONCE = 100  # pictures drawn between two movements of the progress bar
 
 
 def main() -> None:
@@ -137,6 +137,7 @@ def sample(arguments: list[str]) -> None:
 
     from gencore.errors import InputError
     from gencore.plots.grids import save_grid
+    from gencore.training import distributed
 
     @dataclasses.dataclass
     class Sample:
@@ -150,6 +151,8 @@ def sample(arguments: list[str]) -> None:
         """How many in a row."""
         seed: int = 0
         """Which series of pictures; the same seed gives the same ones."""
+        device: str = "auto"
+        """auto, cpu or cuda. Under torchrun all processes draw, each a part."""
         overwrite: bool = False
         """Replace the file if it exists."""
 
@@ -166,11 +169,14 @@ def sample(arguments: list[str]) -> None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(options.out.parent, os.W_OK):
             raise PermissionError(None, "no permission to write there")
-        images = draw(options.name, options.count, options.seed)
-        save_grid(options.out, images, options.columns)
+        images = draw(options.name, options.count, options.seed, options.device)
+        if distributed.rank() == 0:
+            save_grid(options.out, images, options.columns)
     except OSError as error:
         raise InputError(f"--out {options.out}: cannot be written ({error.strerror or error}); choose another place") from None
-    print(f"{options.out}: {options.count:,} pictures from {options.name}, seed {options.seed}")
+    if distributed.rank() == 0:
+        print(f"{options.out}: {options.count:,} pictures from {options.name}, seed {options.seed}")
+    distributed.stop()
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -179,6 +185,7 @@ def evaluate(arguments: list[str]) -> None:
 
     from gencore import families
     from gencore.errors import InputError
+    from gencore.training import distributed
 
     @dataclasses.dataclass
     class Evaluate:
@@ -188,6 +195,8 @@ def evaluate(arguments: list[str]) -> None:
         """How many pictures to draw and judge."""
         seed: int = 1
         """Which series of pictures."""
+        device: str = "auto"
+        """auto, cpu or cuda. Under torchrun all processes draw and compute features, each a part."""
         json: bool = False
         """Print JSON instead of a table."""
 
@@ -196,7 +205,12 @@ def evaluate(arguments: list[str]) -> None:
         raise InputError(f"--count {options.count}: must be from 1 to {MOST_TO_JUDGE:,}")
     folder = find(options.name)
     family, recipe = families.read(folder)
-    report = measure(options.name, options.count, options.seed) if families.draws(family, recipe) else None
+    draws = families.draws(family, recipe)
+    report = measure(options.name, options.count, options.seed, options.device) if draws else None
+    first = distributed.rank() == 0
+    distributed.stop()
+    if not first:
+        return
     measures = family.measure(families.load(folder)) if hasattr(family, "measure") else []
     if options.json:
         print(json.dumps({**(report.to_dict() if report else {}), **({"measures": measures} if measures else {})}, indent=1))
@@ -214,33 +228,43 @@ def find(name: str) -> Path:
     return Path(name) if Path(name).is_dir() else zoo.folder(name.split(".")[-1])
 
 
-def draw(name: str, count: int, seed: int):
-    """Draw images, uint8 ``(count, C, H, W)``, with the model of that name, behind a progress bar."""
+def draw(name: str, count: int, seed: int, device: str = "cpu"):
+    """Draw images, uint8 ``(count, C, H, W)``, with the model of that name, behind a progress bar.
+
+    Under ``torchrun`` each process draws its share, and all return all.
+    """
     import torch
     from tqdm import tqdm
 
     from gencore import families
     from gencore.data import to_uint8
     from gencore.errors import InputError
+    from gencore.training import device as devices, distributed
 
     folder = find(name)
     family, recipe = families.read(folder)
     if not families.draws(family, recipe):
         raise InputError(f"{name}: draws no pictures; name a generator ('gencore list' shows them)")
-    model, pieces = families.load(folder), []
-    with tqdm(total=count, unit="img", disable=None, dynamic_ncols=True) as bar:
-        for first in range(0, count, AT_ONCE):
-            pieces.append(to_uint8(family.sample(model, min(AT_ONCE, count - first), seed, first)))
-            bar.update(len(pieces[-1]))
-    return torch.cat(pieces)
+    chosen = devices.pick_device(device)
+    distributed.start(chosen)
+    model, mine = families.load(folder, chosen), distributed.share(count)
+    drawn = torch.empty(len(mine), recipe.data.channels, recipe.data.size, recipe.data.size, dtype=torch.uint8)
+    quiet = True if distributed.rank() else None
+    with tqdm(total=len(mine), unit="img", disable=quiet, dynamic_ncols=True) as bar:
+        for piece in range(0, len(mine), AT_ONCE):
+            size = min(AT_ONCE, len(mine) - piece)
+            drawn[piece : piece + size] = to_uint8(family.sample(model, size, seed, mine.start + piece))
+            bar.update(size)
+    return distributed.gather(drawn, count)
 
 
-def measure(name: str, count: int, seed: int):
+def measure(name: str, count: int, seed: int, device: str = "cpu"):
     """Return the report on ``count`` samples of the model of that name."""
     from gencore import families
     from gencore.metrics import DigitFeatures, SqueezeNetFeatures
     from gencore.metrics.report import evaluate as report_on
+    from gencore.training import device as devices
 
-    samples, data = draw(name, count, seed), families.read(find(name))[1].data
-    features = DigitFeatures() if data.channels == 1 else SqueezeNetFeatures()
+    samples, data = draw(name, count, seed, device), families.read(find(name))[1].data
+    features = (DigitFeatures if data.channels == 1 else SqueezeNetFeatures)(device=devices.pick_device(device))
     return report_on(samples, data.load("train"), data.load("heldout"), features)

@@ -32,6 +32,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 import gencore
 from gencore import zoo
 from gencore.training import recipe_io
@@ -87,10 +89,11 @@ def passed_in_training(family: ModuleType, recipe: Any) -> dict[str, Any]:
     return passed_in(family, recipe) | ({"teacher": load(zoo.folder(name))} if name else {})
 
 
-def load(folder: Path | str) -> tuple[Any, Any]:
-    """Return the model that lies in a folder, whatever its family."""
+def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Any, Any]:
+    """Return the model that lies in a folder, whatever its family, with its networks on a device."""
     family, recipe = read(folder)
-    return family.load(folder, **passed_in(family, recipe))
+    networks, recipe = family.load(folder, **passed_in(family, recipe))
+    return type(networks)(*(network.to(device) for network in networks)), recipe
 
 
 def draws(family: ModuleType, recipe: Any) -> bool:

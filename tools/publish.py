@@ -1,4 +1,4 @@
-"""Put a finished run into the zoo: half-precision weights, recipe, card, curve, pictures, checksums.
+"""Put a finished run into the zoo: weights in eight bits, recipe, card, curve, pictures, checksums.
 
     python tools/publish.py runs/dcgan_digits gan.recipes.dcgan_digits
 
@@ -27,13 +27,12 @@ from gencore.data import to_uint8
 from gencore.errors import InputError
 from gencore.integrity import write_sums
 from gencore.plots.grids import save_grid
-from gencore.training import checkpoint, recipe_io
-from gencore.training.device import describe_hardware
+from gencore.training import checkpoint, device as devices, eight_bits, recipe_io
 
 SAMPLES = 10_000
 
 
-def publish(run: Path, recipe_name: str, hardware: str) -> dict:
+def publish(run: Path, recipe_name: str, hardware: str, device: str = "cpu") -> dict:
     """Measure a run and write its folder of the zoo in one step, in place of an older one.
 
     Parameters
@@ -44,6 +43,8 @@ def publish(run: Path, recipe_name: str, hardware: str) -> dict:
         Such as ``"gan.recipes.dcgan_digits"``; the last word becomes the name in the zoo.
     hardware : str
         Where the run was made.
+    device : str
+        What draws and judges the pictures.
 
     Returns
     -------
@@ -80,11 +81,10 @@ def publish(run: Path, recipe_name: str, hardware: str) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         part = Path(scratch)
         tensors = checkpoint.read_tensors(newest / "ema.safetensors")
-        halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
-        save_file(halves, part / "ema.safetensors")
+        save_file(eight_bits.shrink(tensors), part / "ema.safetensors")
         checkpoint.write_json(part / "recipe.json", recipe_io.to_dict(recipe))  # with fields that are younger than the run
         shutil.copy(run / "curve.csv", part / "curve.csv")
-        card |= _judge(run, part)
+        card |= _judge(run, part, device)
         checkpoint.write_json(part / "card.json", card)
         write_sums(part, sorted(path.name for path in part.iterdir()))
         target = zoo.ROOT / name
@@ -93,10 +93,10 @@ def publish(run: Path, recipe_name: str, hardware: str) -> dict:
     return card
 
 
-def _judge(run: Path, part: Path) -> dict:
+def _judge(run: Path, part: Path, device: str) -> dict:
     """Measure the model in the new folder, draw its pictures if it draws any, and return what the card says of both."""
     family, recipe = families.read(part)
-    model = families.load(part)
+    model = families.load(part, device)
     found = {"parameters": families.parameters(family, model)}
     measures = family.measure(model) if hasattr(family, "measure") else []
     if hasattr(family, "heldout_pairs"):
@@ -108,7 +108,7 @@ def _judge(run: Path, part: Path) -> dict:
     save_grid(part / "samples.png", to_uint8(family.sample(model, 64, 0)), 8)
     replay = sorted((run / "replay").glob("*.png"))
     _stack(replay, part / "replay.png")
-    report = cli.measure(str(part), SAMPLES, seed=1)
+    report = cli.measure(str(part), SAMPLES, seed=1, device=device)
     print(report)
     found |= {"measures": measures} if measures else {}
     return {"metrics": report.to_dict(), "replay_images_seen": [int(path.stem) for path in replay], **found}
@@ -133,9 +133,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of the finished run")
     parser.add_argument("recipe", help="such as gan.recipes.dcgan_digits")
-    parser.add_argument("--hardware", default=describe_hardware(torch.device("cpu")), help="where the run was made")
+    parser.add_argument("--hardware", default=devices.describe_hardware(torch.device("cpu")), help="where the run was made")
+    parser.add_argument("--device", default="cpu", help="what draws and judges the pictures")
     options = parser.parse_args()
     try:
-        publish(options.run, options.recipe, options.hardware)
+        publish(options.run, options.recipe, options.hardware, options.device)
     except InputError as error:
         raise SystemExit(f"publish: {error}") from None

@@ -23,6 +23,7 @@ from gencore.data import to_float
 from gencore.errors import InputError
 from gencore.integrity import check_file, sha256
 from gencore.metrics.judge import load
+from gencore.training import distributed
 
 SQUEEZENET = Path(__file__).parents[1] / "data" / "assets" / "squeezenet11_fp16.npz"
 MEAN_COLOUR = (104.006, 116.669, 122.679)  # of ImageNet, in the order of SqueezeNet's weights: blue, green, red
@@ -248,14 +249,16 @@ def as_colour(images: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _in_batches(network, images: Tensor, batch_size: int, dimension: int) -> Tensor:
-    """Apply a network piece by piece, into one array on the CPU."""
+    """Apply a network piece by piece, into one array on the CPU; under torchrun each process looks at its share."""
+    mine, count = distributed.share(len(images)), len(images)
+    images = images[mine.start : mine.stop]
     features = torch.empty(len(images), dimension)
     # Shown to a person only, and only once it has taken three seconds.
     with tqdm(total=len(images), unit="img", desc="looking at images", leave=False, delay=3, disable=None) as bar:
         for rows, piece in zip(features.split(batch_size), images.split(batch_size), strict=True):
             rows.copy_(network(piece))
             bar.update(len(piece))
-    return features
+    return distributed.gather(features, count)
 
 
 def _resize(x: Tensor, size: int) -> Tensor:

@@ -47,7 +47,7 @@ class CodeModel(nn.Module):
     def first(self) -> VAE:
         if not self._first:
             raise InputError("first stage: missing; pass it in")
-        return self._first[0]
+        return self._first[0].to(self.mean.device)  # `to` does not find it by itself
 
     def adopt(self, first: nn.Module) -> None:
         """Take the trained first stage, an autoencoder with the sizes that the network was built for.

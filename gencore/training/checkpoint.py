@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gencore.errors import InputError
-from gencore.training import recipe_io
+from gencore.training import eight_bits, recipe_io
 
 KEEP = 2  # checkpoints left on disk: the newest, and one more in case a disk fills up while writing
 
@@ -146,12 +146,12 @@ def flatten(networks: dict[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
-    """Read a safetensors file, with one clear error when it is missing or damaged."""
+    """Read a safetensors file, weights in eight bits included, with one clear error when it is missing or damaged."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: file is missing; is this the folder of a run or of a zoo model?")
     try:
-        return load_file(path)
+        return eight_bits.grow(load_file(path))
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error}); fetch or train it again") from None
 

@@ -67,3 +67,22 @@ def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
 def mean_over_processes(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor averaged over processes."""
     return sum_over_processes(tensor) / world_size()
+
+
+def share(count: int) -> range:
+    """Return which of ``count`` numbers are this process's: one piece of them, all pieces but the last ones equally long."""
+    size = -(-count // world_size())
+    return range(min(rank() * size, count), min((rank() + 1) * size, count))
+
+
+def gather(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Return in every process, on the CPU, all ``count`` rows of which each has made its `share`."""
+    if world_size() == 1:
+        return rows
+    size = -(-count // world_size())
+    place = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    mine = torch.zeros(size, *rows.shape[1:], dtype=rows.dtype, device=place)  # equally long in all processes
+    mine[: len(rows)] = rows
+    pieces = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(pieces, mine)
+    return torch.cat(pieces)[:count].cpu()

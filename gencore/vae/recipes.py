@@ -223,6 +223,18 @@ def kl_emoji() -> VAERecipe:
     )
 
 
+def kl_emoji64() -> VAERecipe:
+    """`kl_emoji` at 64 pixels, codes of 16x16x4; for a GPU. Not run yet.
+
+    The pictures do not ship: ``python tools/build_assets.py emoji64`` builds them. Four times the pixels make four times
+    the nats, and the weight of the perceptual distance follows.
+    """
+    recipe = kl_emoji()
+    return replace(
+        recipe, data=Emoji(size=64), network=replace(recipe.network, size=64), perceptual=120_000.0, precision="fp32"
+    )
+
+
 def vq_emoji() -> VAERecipe:
     """VQ-VAE of emoji: 8x8 codes out of 512, squared error alone.
 
