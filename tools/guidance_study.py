@@ -1,6 +1,7 @@
 """Draw digits and emoji at many weights of guidance, on all times and on an interval, and measure what each weight costs.
 
     python tools/guidance_study.py runs/guidance
+    python tools/guidance_study.py runs/guidance --device cuda
 
 Writes ``gencore/zoo/studies/guidance.csv``, a row for each set of pictures. Rows that the folder's own table holds are not
 drawn again, so the run resumes; give another folder for other weights. About 50 core-minutes on one thread of an AMD EPYC.
@@ -34,7 +35,7 @@ from gencore.metrics import (
     Features,
     SqueezeNetFeatures,
     density_coverage,
-    frechet_distance,
+    frechet_distance_of,
     mmd2,
     precision_recall,
 )
@@ -54,16 +55,18 @@ AT_ONCE = 100
 
 
 @torch.inference_mode()
-def draw(model: tuple, cond: Tensor, weight: float, interval: tuple[float, float], seed: int) -> Tensor:
+def draw(
+    model: tuple, cond: Tensor, weight: float, interval: tuple[float, float], seed: int, device: str = "cpu"
+) -> Tensor:
     """Return pictures ``(N, C, H, W)`` as the walk leaves them, not yet held to [-1, 1], for conditions ``(N, K)``."""
     recipe = model[1]
     cond = with_mirrored(recipe, cond, torch.zeros(len(cond), dtype=torch.int64))
     how, drawn = replace(recipe.sampling, guidance=weight, interval=interval), []
     for start in range(0, len(cond), AT_ONCE):
-        told = cond[start : start + AT_ONCE]
-        noise = rng.normal_per_image(len(told), (1, *recipe.network.shape), seed, start)
+        told = cond[start : start + AT_ONCE].to(device)
+        noise = rng.normal_per_image(len(told), (1, *recipe.network.shape), seed, start).to(device)
         denoise = classifier_free(diffusion.denoiser(model), told, untold(recipe, told), weight, interval)
-        drawn.append(diffusion.walk(denoise, recipe.process, how, noise))
+        drawn.append(diffusion.walk(denoise, recipe.process, how, noise).cpu())
     return torch.cat(drawn)
 
 
@@ -84,11 +87,11 @@ def nearest_labels(features: Tensor, known: Tensor, labels: Tensor) -> Tensor:
 class Judge:
     """What is measured on one kind of pictures; everything is held against the held-out ones."""
 
-    def __init__(self, recipe: diffusion.DiffusionRecipe) -> None:
+    def __init__(self, recipe: diffusion.DiffusionRecipe, device: str = "cpu") -> None:
         self.recipe = recipe
         self.train, self.heldout = recipe.data.load("train"), recipe.data.load("heldout")
         self.digits = "style" not in self.train.meta
-        self.features: Features = DigitFeatures() if self.digits else SqueezeNetFeatures()
+        self.features: Features = DigitFeatures(device=device) if self.digits else SqueezeNetFeatures(device=device)
         self.cond, self.known = (diffusion.conditions(recipe, data) for data in (self.heldout, self.train))
         self.real = self.features(self.heldout.images)
         self.around = None if self.digits else self.features(self.train.images)
@@ -111,7 +114,7 @@ class Judge:
         named = dict(zip(("agreement", "style"), self.agreement(features, cond), strict=True))
         shares = precision_recall(features, self.real)._asdict() | density_coverage(features, self.real)._asdict()
         if self.digits:
-            distance = frechet_distance(features, self.real)
+            distance = frechet_distance_of(features, self.real)
         else:
             distance = mmd2(features, self.real)
         held = x.clamp(-1, 1)
@@ -132,7 +135,7 @@ def real_set(judge: Judge) -> tuple[Tensor, Tensor]:
     return data.images[chosen] / 127.5 - 1, judge.known[chosen]
 
 
-def main(folder: Path, models: dict[str, Path | None]) -> None:
+def main(folder: Path, models: dict[str, Path | None], device: str = "cpu") -> None:
     """Fill the table, a row after each set, so that a look is possible at any time."""
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "guidance.csv"
@@ -155,7 +158,8 @@ def main(folder: Path, models: dict[str, Path | None]) -> None:
 
     for number, (kind, name) in enumerate((("digits", "guided_digits"), ("emoji", "flow_emoji"))):
         model = diffusion.load(models[kind] or zoo.folder(name))
-        judge = Judge(model[1])
+        model[0].model.to(device)
+        judge = Judge(model[1], device)
         key = (float(number), 1.0, 1.0, *ALWAYS, 0.0)
         if key not in done:
             add(key, judge(*real_set(judge)), 0.0)
@@ -163,7 +167,7 @@ def main(folder: Path, models: dict[str, Path | None]) -> None:
             key = (float(number), 0.0, weight, *span, float(seed))
             if key not in done:
                 start = time.process_time()
-                x = draw(model, judge.cond, weight, span, seed)
+                x = draw(model, judge.cond, weight, span, seed, device)
                 add(key, judge(x, judge.cond), time.process_time() - start)
 
 
@@ -172,7 +176,8 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, help="where the table is kept while it grows")
     parser.add_argument("--digits", type=Path, help="a run's folder instead of the zoo's guided_digits")
     parser.add_argument("--emoji", type=Path, help="a run's folder instead of the zoo's flow_emoji")
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    main(arguments.folder, {"digits": arguments.digits, "emoji": arguments.emoji})
+    main(arguments.folder, {"digits": arguments.digits, "emoji": arguments.emoji}, arguments.device)
