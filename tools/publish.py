@@ -2,6 +2,8 @@
 
     python tools/publish.py runs/dcgan_digits gan.recipes.dcgan_digits
 
+A run that had to be stopped is taken with ``--stopped``, and its card says how far it came.
+
 The model is measured here, as it will be loaded (rounding included): its pictures on 10,000 samples with the protocol of
 ``gencore evaluate``, if it draws any, and whatever else its family measures. Nothing is taken on trust.
 """
@@ -32,7 +34,7 @@ from gencore.training import checkpoint, device as devices, eight_bits, recipe_i
 SAMPLES = 10_000
 
 
-def publish(run: Path, recipe_name: str, hardware: str, device: str = "cpu") -> dict:
+def publish(run: Path, recipe_name: str, hardware: str, device: str = "cpu", stopped: bool = False) -> dict:
     """Measure a run and write its folder of the zoo in one step, in place of an older one.
 
     Parameters
@@ -45,6 +47,8 @@ def publish(run: Path, recipe_name: str, hardware: str, device: str = "cpu") -> 
         Where the run was made.
     device : str
         What draws and judges the pictures.
+    stopped : bool
+        Whether the run may have ended early.
 
     Returns
     -------
@@ -64,7 +68,7 @@ def publish(run: Path, recipe_name: str, hardware: str, device: str = "cpu") -> 
     recipe = families.read(run)[1]
     if recipe != recipes[recipe_name]():
         raise InputError(f"{run}: its recipe.json is not what {recipe_name} says now; make them one first")
-    if int(newest.name) < recipe.images:
+    if int(newest.name) < recipe.images and not stopped:
         raise InputError(f"{run}: has seen {int(newest.name):,} of {recipe.images:,} images; finish the run first")
     state = checkpoint.read_state(newest / "train_state.pt")
     card = {
@@ -74,6 +78,7 @@ def publish(run: Path, recipe_name: str, hardware: str, device: str = "cpu") -> 
         "wall_clock_seconds": round(state["seconds"], 1),
         "core_seconds": round(state["core_seconds"], 1),
         "images_seen": int(newest.name),
+        **({"stopped_before": recipe.images} if int(newest.name) < recipe.images else {}),
         "seed": recipe.seed,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "gencore": gencore.__version__},
         "git_commit": _git("rev-parse", "HEAD"),
@@ -135,8 +140,9 @@ if __name__ == "__main__":
     parser.add_argument("recipe", help="such as gan.recipes.dcgan_digits")
     parser.add_argument("--hardware", default=devices.describe_hardware(torch.device("cpu")), help="where the run was made")
     parser.add_argument("--device", default="cpu", help="what draws and judges the pictures")
+    parser.add_argument("--stopped", action="store_true", help="take a run that has not come to its end")
     options = parser.parse_args()
     try:
-        publish(options.run, options.recipe, options.hardware, options.device)
+        publish(options.run, options.recipe, options.hardware, options.device, options.stopped)
     except InputError as error:
         raise SystemExit(f"publish: {error}") from None

@@ -198,7 +198,12 @@ class DistillRecipe(DiffusionRecipe):
 
 
 def flow_digits() -> DiffusionRecipe:
-    """Flow matching on the 9,000 training digits. Not run yet."""
+    """Flow matching on the 9,000 training digits.
+
+    ``gencore train diffusion.recipes.flow_digits``: 20.5 core-minutes on an AMD EPYC without bf16, one thread. On 10,000
+    samples in sets of 1,000, twenty steps each: Fréchet distance 6.5 ± 0.3 on digit-classifier features (real against real
+    0.97 ± 0.24), rarest digit 9.0 %, most frequent 12.6 %, recall 0.89 (0.89).
+    """
     unet = UNet(1, width=24, multipliers=(1, 2), embedding=64, patch=2, heads=4, finish=8)
     return DiffusionRecipe(
         data=Digits(),
@@ -221,7 +226,12 @@ def guided_digits() -> DiffusionRecipe:
 
 
 def dit_digits() -> DiffusionRecipe:
-    """`flow_digits` with a transformer instead of the U-Net, for the same core-minutes on one thread. Not run yet."""
+    """`flow_digits` with a transformer instead of the U-Net.
+
+    ``gencore train diffusion.recipes.dit_digits``: 52 seconds on an H200 that five other runs used too; on one thread of the
+    processor of `flow_digits` it would take about as long as that. On 10,000 samples in sets of 1,000: Fréchet distance
+    27.1 ± 0.9 on digit-classifier features (real against real 0.97 ± 0.24), rarest digit 4.8 %, recall 0.77 (0.89).
+    """
     recipe = flow_digits()
     network = DiT(size=28, patch=4, width=96, depth=5, heads=4)
     return replace(recipe, network=network, optimiser=replace(recipe.optimiser, lr=1e-3), images=250_000)
@@ -245,7 +255,11 @@ def flow_digits_gpu() -> DiffusionRecipe:
 
 
 def flow_emoji() -> DiffusionRecipe:
-    """Flow matching on emoji in three styles, told style and category, pixel by pixel; for a GPU. Not run yet."""
+    """Flow matching on emoji in three styles, told style and category, pixel by pixel; for a GPU.
+
+    ``gencore train diffusion.recipes.flow_emoji``: 190 seconds on an H200 that five other runs used too. On 10,000 samples:
+    kernel distance 0.48 ± 0.04 on SqueezeNet features (real against real 0.01), precision 0.53, recall 0.31, coverage 0.57.
+    """
     unet = UNet(3, width=32, multipliers=(1, 2, 4), embedding=128, patch=2, heads=4, finish=16)
     return DiffusionRecipe(
         data=Emoji(),
@@ -331,21 +345,11 @@ def distilled_digits() -> DistillRecipe:
 
 
 def progressive_digits() -> DistillRecipe:
-    """`flow_digits` distilled to draw in four steps, halved from 64 by four students in turn. Not run yet."""
+    """`flow_digits` distilled to draw in eight steps, halved from 64 by three students in turn. Not run yet."""
     return replace(
         consistency_digits(),
-        objective=Progressive(32, 4),
-        sampling=Sampling("ddim", steps=4),
+        objective=Progressive(32, 8),
+        sampling=Sampling("ddim", steps=8),
         teacher="flow_digits",
-    )
-
-
-def one_step_digits() -> DistillRecipe:
-    """`progressive_digits` halved twice more, from four steps to one. Not run yet."""
-    return replace(
-        progressive_digits(),
-        objective=Progressive(2, 1),
-        sampling=Sampling("ddim", steps=1),
-        teacher="progressive_digits",
-        images=512_000,
+        images=1_152_000,
     )
