@@ -72,7 +72,7 @@ def test_many_pictures_have_a_limit_and_show_progress(tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(tqdm.tqdm, "update", lambda bar, count: shown.append((bar.total, count)))
     assert cli.draw("dcgan_digits", 150, seed=0).shape == (150, 1, 28, 28)
-    assert shown == [(150, 64), (150, 64), (150, 22)]
+    assert shown == [(150, 100), (150, 50)]
 
 
 def test_evaluate_reports_the_floor(tmp_path):

@@ -14,6 +14,7 @@ from gencore.metrics import judge
 from gencore.metrics.recipes import digit_classifier
 from gencore.networks.classifier import Classifier
 from gencore.networks.dcgan import DCGAN
+from gencore.training.log import read_curve
 from tests.vae.test_loop import KINDS
 from tools import publish as publishing
 
@@ -31,8 +32,7 @@ def runs(tmp_path, monkeypatch):
     (tmp_path / "zoo").mkdir()
     monkeypatch.setattr(zoo, "ROOT", tmp_path / "zoo")
     monkeypatch.setattr(families, "recipes", lambda: {name: lambda r=recipe: r for name, recipe in RECIPES.items()})
-    monkeypatch.setattr(publishing, "SAMPLES", 1000)
-    monkeypatch.setattr(cli, "measure", lambda part, samples, seed: Report(part, samples))
+    monkeypatch.setattr(cli, "measure", lambda part, samples, seed, device: Report(part, samples))
     for _ in gan.train(RECIPES["gan.recipes.tiny"], tmp_path / "tiny", device="cpu"):
         pass
     for _ in metrics.train(RECIPES["metrics.recipes.judge"], tmp_path / "judge", device="cpu"):
@@ -54,10 +54,10 @@ def test_a_gan_run(runs):
     card = publishing.publish(runs / "tiny", "gan.recipes.tiny", "an abacus")
     networks, recipe = gan.load(zoo.folder("tiny"))
     assert recipe == RECIPES["gan.recipes.tiny"] and zoo.card("tiny") == card
-    assert card["images_seen"] == 64 and card["hardware"] == "an abacus" and card["metrics"]["samples"] == 1000
+    assert card["images_seen"] == 64 and card["hardware"] == "an abacus" and card["metrics"]["samples"] == 10_000
     assert card["metrics"]["sum"] == float(sum(p.sum() for p in networks.generator.parameters()))  # as it will be loaded
     stored = load_file(zoo.folder("tiny") / "ema.safetensors")
-    assert {value.dtype for value in stored.values()} <= {torch.float16, torch.int64}
+    assert {value.dtype for value in stored.values()} <= {torch.float16, torch.int64, torch.int8, torch.float32}
     assert {"samples.png", "replay.png"} <= {path.name for path in zoo.folder("tiny").iterdir()}
 
 
@@ -75,7 +75,7 @@ def test_a_run_of_a_family_that_measures_more_than_pictures(runs, monkeypatch, k
     recipe, facts = KINDS[kind], [{"name": "bound", "on": "digits/heldout", "samples": 9, "value": -1.5}]
     monkeypatch.setitem(RECIPES, f"vae.recipes.{kind}", recipe)
     monkeypatch.setattr(vae, "measure", lambda model: facts if model[1] == recipe else None)
-    monkeypatch.setattr(cli, "measure", lambda part, samples, seed: Drawn())
+    monkeypatch.setattr(cli, "measure", lambda part, samples, seed, device: Drawn())
     for _ in vae.train(recipe, runs / kind, device="cpu"):
         pass
     card = publishing.publish(runs / kind, f"vae.recipes.{kind}", "an abacus")
@@ -112,3 +112,6 @@ def test_what_is_not_finished_or_not_the_recipe_stays_out(runs, monkeypatch):
     with pytest.raises(InputError, match="no recipe 'gan.recipes.tinny'"):
         publishing.publish(runs / "tiny", "gan.recipes.tinny", "an abacus")
     assert zoo.names() == []
+    card = publishing.publish(runs / "half", "gan.recipes.tiny", "an abacus", stopped=True)
+    assert (card["images_seen"], card["stopped_before"]) == (64, 128)
+    assert read_curve(zoo.folder("tiny") / "curve.csv")[-1]["images_seen"] == 64

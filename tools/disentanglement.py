@@ -67,7 +67,7 @@ def main(folder: Path) -> None:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(rows[0])
                 writer.writerows([f"{value:.5g}" for value in each.values()] for each in rows)
-            write_sums(TARGET.parent, [TARGET.name])
+            write_sums(TARGET.parent, [path.name for path in TARGET.parent.glob("*.csv")])
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 A run that had to be stopped is taken with ``--stopped``, and its card says how far it came.
 
-The model is measured here, as it will be loaded (rounding included): its pictures on 10,000 samples with the protocol of
-``gencore evaluate``, if it draws any, and whatever else its family measures. Nothing is taken on trust.
+The model is measured here, as it will be loaded (rounding included): its pictures on 10,000 samples (or ``--samples``) with
+the protocol of ``gencore evaluate``, if it draws any, and whatever else its family measures. Nothing is taken on trust.
 """
 
 import argparse
@@ -30,11 +30,14 @@ from gencore.errors import InputError
 from gencore.integrity import write_sums
 from gencore.plots.grids import save_grid
 from gencore.training import checkpoint, device as devices, eight_bits, recipe_io
+from gencore.training.log import Curve
 
 SAMPLES = 10_000
 
 
-def publish(run: Path, recipe_name: str, hardware: str, device: str = "cpu", stopped: bool = False) -> dict:
+def publish(
+    run: Path, recipe_name: str, hardware: str, device: str = "cpu", stopped: bool = False, samples: int = SAMPLES
+) -> dict:
     """Measure a run and write its folder of the zoo in one step, in place of an older one.
 
     Parameters
@@ -49,6 +52,8 @@ def publish(run: Path, recipe_name: str, hardware: str, device: str = "cpu", sto
         What draws and judges the pictures.
     stopped : bool
         Whether the run may have ended early.
+    samples : int
+        How many pictures to judge.
 
     Returns
     -------
@@ -89,7 +94,8 @@ def publish(run: Path, recipe_name: str, hardware: str, device: str = "cpu", sto
         save_file(eight_bits.shrink(tensors), part / "ema.safetensors")
         checkpoint.write_json(part / "recipe.json", recipe_io.to_dict(recipe))  # with fields that are younger than the run
         shutil.copy(run / "curve.csv", part / "curve.csv")
-        card |= _judge(run, part, device)
+        Curve(part, int(newest.name))  # drops rows that are younger than the checkpoint
+        card |= _judge(run, part, device, samples)
         checkpoint.write_json(part / "card.json", card)
         write_sums(part, sorted(path.name for path in part.iterdir()))
         target = zoo.ROOT / name
@@ -98,7 +104,7 @@ def publish(run: Path, recipe_name: str, hardware: str, device: str = "cpu", sto
     return card
 
 
-def _judge(run: Path, part: Path, device: str) -> dict:
+def _judge(run: Path, part: Path, device: str, samples: int) -> dict:
     """Measure the model in the new folder, draw its pictures if it draws any, and return what the card says of both."""
     family, recipe = families.read(part)
     model = families.load(part, device)
@@ -113,7 +119,7 @@ def _judge(run: Path, part: Path, device: str) -> dict:
     save_grid(part / "samples.png", to_uint8(family.sample(model, 64, 0)), 8)
     replay = sorted((run / "replay").glob("*.png"))
     _stack(replay, part / "replay.png")
-    report = cli.measure(str(part), SAMPLES, seed=1, device=device)
+    report = cli.measure(str(part), samples, seed=1, device=device)
     print(report)
     found |= {"measures": measures} if measures else {}
     return {"metrics": report.to_dict(), "replay_images_seen": [int(path.stem) for path in replay], **found}
@@ -141,8 +147,9 @@ if __name__ == "__main__":
     parser.add_argument("--hardware", default=devices.describe_hardware(torch.device("cpu")), help="where the run was made")
     parser.add_argument("--device", default="cpu", help="what draws and judges the pictures")
     parser.add_argument("--stopped", action="store_true", help="take a run that has not come to its end")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="how many pictures to judge")
     options = parser.parse_args()
     try:
-        publish(options.run, options.recipe, options.hardware, options.device, options.stopped)
+        publish(options.run, options.recipe, options.hardware, options.device, options.stopped, options.samples)
     except InputError as error:
         raise SystemExit(f"publish: {error}") from None

@@ -221,7 +221,7 @@ def guided_digits() -> DiffusionRecipe:
         recipe,
         network=replace(recipe.network, conditions=(10,)),
         told=("class",),
-        sampling=replace(recipe.sampling, guidance=1.5),
+        sampling=replace(recipe.sampling, steps=10, guidance=1.5),
     )
 
 
@@ -277,13 +277,19 @@ def flow_emoji() -> DiffusionRecipe:
 
 
 def latent_emoji() -> DiffusionRecipe:
-    """Flow matching on the codes of `kl_emoji`, told style and category. Not run yet."""
+    """Flow matching on the codes of `kl_emoji`, told style and category.
+
+    ``gencore train diffusion.recipes.latent_emoji``: 20.5 core-minutes on an AMD EPYC without bf16, one thread, after 12.6
+    for the first stage. On 2,000 samples: kernel distance 0.25 ± 0.03 on SqueezeNet features (real against real 0.01),
+    precision 0.68, recall 0.21, coverage 0.74.
+    """
     first = Autoencoder(size=32, channels=3, latent=4, flat=False, width=64, multipliers=(1, 2), patch=2)
     unet = UNet(4, width=48, multipliers=(1, 2), embedding=128, heads=4)
     return replace(
         flow_emoji(),
         network=Latent(first, DenoisingUNet(8, unet, conditions=(8, 3, 2))),
         first_stage="kl_emoji",
+        sampling=Sampling("dpm_solver", steps=20, guidance=3.0),
         images=200_000,
         batch_size=64,
         ema_half_life=20_000,
@@ -321,7 +327,12 @@ def latent_emoji64() -> DiffusionRecipe:
 
 
 def consistency_digits() -> DistillRecipe:
-    """Consistency training on digits, without a teacher. Not run yet."""
+    """Consistency training on digits, without a teacher.
+
+    ``gencore train diffusion.recipes.consistency_digits``: stopped after 1,408,000 images and 183 seconds on an H200 that
+    five other runs used too. On 10,000 samples in sets of 1,000, two steps each: Fréchet distance 11.3 ± 0.5 on
+    digit-classifier features (real against real 0.97 ± 0.24), rarest digit 6.9 %, recall 0.81 (0.89).
+    """
     return DistillRecipe(
         data=Digits(),
         network=flow_digits().network,
@@ -336,7 +347,12 @@ def consistency_digits() -> DistillRecipe:
 
 
 def distilled_digits() -> DistillRecipe:
-    """`flow_digits` distilled to draw in one step or two: consistency, each neighbour by a Heun step. Not run yet."""
+    """`flow_digits` distilled to draw in one step or two: consistency, each neighbour by a Heun step.
+
+    ``gencore train diffusion.recipes.distilled_digits``: stopped after 1,024,000 images and 184 seconds on an H200 that
+    five other runs used too. On 10,000 samples in sets of 1,000, two steps each: Fréchet distance 11.3 ± 0.6 on
+    digit-classifier features (real against real 0.97 ± 0.24), rarest digit 9.0 %, recall 0.85 (0.89).
+    """
     return replace(
         consistency_digits(),
         objective=Consistency("heun", times=LogisticNormalTimes(0.0, 1.5), first=10, last=40),
@@ -345,7 +361,12 @@ def distilled_digits() -> DistillRecipe:
 
 
 def progressive_digits() -> DistillRecipe:
-    """`flow_digits` distilled to draw in eight steps, halved from 64 by three students in turn. Not run yet."""
+    """`flow_digits` distilled to draw in eight steps, halved from 64 by three students in turn.
+
+    ``gencore train diffusion.recipes.progressive_digits``: 178 seconds on an H200 that five other runs used too. On 10,000
+    samples in sets of 1,000: Fréchet distance 7.3 ± 0.3 on digit-classifier features (real against real 0.97 ± 0.24),
+    rarest digit 9.0 %, recall 0.88 (0.89).
+    """
     return replace(
         consistency_digits(),
         objective=Progressive(32, 8),

@@ -96,7 +96,7 @@ def ddim(
         left = noise_in(process, x, clean, _cast(t, x))
         fresh = eta**2 * step_back(process, t, s)[2]  # variance
         kept = (process.sigma(s) ** 2 - fresh).clamp(min=0)
-        x = _cast(process.alpha(s), x) * clean + _cast(kept.sqrt(), x) * left  # (SA.3)
+        x = _cast(process.alpha(s), x) * clean + _cast(kept.sqrt(), x) * left  # (SA.3); with noise, (SA.9)
         if eta > 0 and s > 0:
             x = x + _cast(fresh.sqrt(), x) * noise(step)
     return x
