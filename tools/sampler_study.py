@@ -5,7 +5,7 @@
 Writes ``gencore/zoo/studies/samplers.csv``: a row for each number of evaluations and seed, a column for each sampler, which
 is its Fréchet distance on digit-classifier features, 1,000 drawn digits against the 1,000 held-out ones. Features of drawn
 digits are kept in the folder, 250 to a file, under the weights' checksum: what is there is not drawn again, so that the
-script can be stopped at any time. 2.4 core-milliseconds a digit and evaluation on one thread of an AMD EPYC, 54 core-minutes
+script can be stopped at any time. 2.4 core-milliseconds a digit and evaluation on one thread of an AMD EPYC, 9 core-minutes
 in all.
 """
 
@@ -29,7 +29,7 @@ from gencore.training.device import keep_freed_memory
 
 MODEL = "flow_digits"
 COUNT, PIECE = 1000, 250
-SEEDS = {3: 3, 5: 3, 7: 3, 9: 3, 13: 2, 19: 2, 33: 1, 99: 1}  # how many, for a number of evaluations
+SEEDS = {3: 2, 5: 1, 7: 1, 9: 1, 13: 1}  # how many, for a number of evaluations
 SAMPLERS = {
     "ancestral": Sampling("ancestral"),
     "ddim_half": Sampling("ddim", eta=0.5),
