@@ -31,6 +31,7 @@ from gencore.integrity import write_sums
 from gencore.plots.grids import save_grid
 from gencore.training import checkpoint, device as devices, eight_bits, recipe_io
 from gencore.training.log import Curve
+from gencore.training.run import REPLAY_SAMPLES
 
 SAMPLES = 10_000
 
@@ -95,7 +96,7 @@ def publish(
         checkpoint.write_json(part / "recipe.json", recipe_io.to_dict(recipe))  # with fields that are younger than the run
         shutil.copy(run / "curve.csv", part / "curve.csv")
         Curve(part, int(newest.name))  # drops rows that are younger than the checkpoint
-        card |= _judge(run, part, device, samples)
+        card |= _judge(run, part, int(newest.name), device, samples)
         checkpoint.write_json(part / "card.json", card)
         write_sums(part, sorted(path.name for path in part.iterdir()))
         target = zoo.ROOT / name
@@ -104,7 +105,7 @@ def publish(
     return card
 
 
-def _judge(run: Path, part: Path, device: str, samples: int) -> dict:
+def _judge(run: Path, part: Path, images_seen: int, device: str, samples: int) -> dict:
     """Measure the model in the new folder, draw its pictures if it draws any, and return what the card says of both."""
     family, recipe = families.read(part)
     model = families.load(part, device)
@@ -117,7 +118,10 @@ def _judge(run: Path, part: Path, device: str, samples: int) -> dict:
     if not families.draws(family, recipe):
         return {"metrics": measures, **found}
     save_grid(part / "samples.png", to_uint8(family.sample(model, 64, 0)), 8)
-    replay = sorted((run / "replay").glob("*.png"))
+    end = run / "replay" / f"{images_seen:012d}.png"
+    if not end.exists():  # of a run that was stopped between two pictures
+        save_grid(end, to_uint8(family.sample(model, REPLAY_SAMPLES, recipe.seed)), REPLAY_SAMPLES)
+    replay = sorted(path for path in (run / "replay").glob("*.png") if int(path.stem) <= images_seen)
     _stack(replay, part / "replay.png")
     report = cli.measure(str(part), samples, seed=1, device=device)
     print(report)

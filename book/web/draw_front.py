@@ -2,7 +2,7 @@
 
     python book/web/draw_front.py
 
-- ``drawn.png``: how two generators of the zoo came to draw, from their replays.
+- ``drawn.png``: how two models of the zoo came to draw, from their replays.
 - ``front-*.png``: figures of chapters, as their notebooks hold them.
 - ``map.svg``: which chapter needs which, from the links in the chapters' "You need" lines.
 """
@@ -27,6 +27,7 @@ TILE = 32  # pixels a side of every picture of `drawn.png`
 FIGURES = {  # name on the front page: chapter and cell
     "families": ("foundations/generative-models", "four"),
     "attention": ("foundations/attention-and-conditioning", "maps-figure"),
+    "latent": ("diffusion/latent-diffusion", "remember"),
     "styles": ("vae/latent-space", "styles-figure"),
     "codes": ("vae/vq-vae", "remember"),
 }
@@ -47,7 +48,7 @@ def replay(name: str) -> np.ndarray:
 
 def drawn() -> Image.Image:
     """Return the replays of digits and emoji beside each other, from the first steps above to pictures below."""
-    left, right = replay("dcgan_digits"), replay("two_stage_emoji")
+    left, right = replay("flow_digits"), replay("latent_emoji_long")
     between = np.full((len(left), TILE // 2, 3), 255, np.uint8)
     page = Image.fromarray(np.concatenate([left, between, right], axis=1).astype(np.uint8))
     return page.quantize(192, dither=Image.Dither.NONE)

@@ -305,7 +305,12 @@ def latent_emoji() -> DiffusionRecipe:
 
 
 def latent_emoji_long() -> DiffusionRecipe:
-    """`latent_emoji`, but seven times as long: the showpiece of this family. Not run yet."""
+    """`latent_emoji`, but seven times as long: the showpiece of this family.
+
+    ``gencore train diffusion.recipes.latent_emoji_long``: stopped after 1,024,000 images and 198 seconds on an H200 that
+    five other runs used too. On 2,000 samples: kernel distance 0.18 ± 0.04 on SqueezeNet features (real against real 0.01),
+    precision 0.67, recall 0.38, coverage 0.82.
+    """
     return replace(
         latent_emoji(),
         images=1_500_000,
