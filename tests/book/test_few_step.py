@@ -216,8 +216,10 @@ def test_the_loss_of_pairs_is_that_of_their_mean_and_a_variance():
     held = goals.detach()
     whole = (here - goals).square().sum(1).mean()
     close(whole, (here - goals.mean(0)).square().sum() + goals.var(0, unbiased=False).sum(), atol=1e-9)
+
     def slope(loss):
         return torch.autograd.grad(loss, factor, retain_graph=True)[0]
+
     of_mean = slope((here - held.mean(0)).square().sum())
     close(slope((here - held).square().sum(1).mean()), of_mean, atol=1e-9)
     assert abs(slope(whole) - of_mean) > 1e-3
