@@ -75,7 +75,8 @@ def classifier_guided(
 ) -> Denoise:
     """Return a denoiser that is moved along a classifier's gradient.
 
-    Where noised pictures hold nothing of the data, alpha = 0, a classifier knows nothing either, and nothing is moved.
+    Where alpha = 0 the gradient is 0 and (GU.2) is 0 / 0. Its limit, ``weight`` times E[x | c] - E[x], cannot be had from a
+    classifier there, so nothing is moved: a walk that begins at alpha = 0 is not guided in its first evaluation.
 
     Parameters
     ----------
