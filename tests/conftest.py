@@ -1,8 +1,12 @@
 """What every test relies on: figures are drawn without a screen, and one thread computes."""
 
+from dataclasses import replace
+
 import matplotlib
 import pytest
 import torch
+
+from gencore.data import Emoji
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # bit-identical from run to run, and two test workers do not fight over two cores
@@ -15,3 +19,17 @@ def double_precision():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def emoji64(monkeypatch):
+    """Emoji of 64 pixels, which do not ship: those of 32, each pixel four times."""
+    load = Emoji.load
+
+    def enlarged(self, split):
+        if self.size != 64:
+            return load(self, split)
+        small = load(replace(self, size=32), split)
+        return replace(small, images=small.images.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+    monkeypatch.setattr(Emoji, "load", enlarged)

@@ -204,7 +204,7 @@ def test_checkpoint_keys_are_the_same_compiled(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name in families.recipes() if name.startswith("vae.")])
-def test_every_recipe_takes_steps_and_every_parameter_moves(name):
+def test_every_recipe_takes_steps_and_every_parameter_moves(name, emoji64):
     """Without weight decay, which would move what learns nothing; several full steps, for gates that start at zero."""
     recipe = families.recipes()[name]()
     optimiser = replace(recipe.optimiser, weight_decay=0.0, warm_up=0)
