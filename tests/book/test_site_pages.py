@@ -46,7 +46,7 @@ def result() -> dict:
             [node, Path(__file__).with_name("site_pages.mjs"), NODE_MODULES, CHROMIUM, address, *PAGES],
             capture_output=True,
             text=True,
-            timeout=1200,
+            timeout=2400,
         )
         server.shutdown()
     assert run.returncode == 0, run.stderr
