@@ -7,7 +7,6 @@ they have ended, only measured. Fifteen models of about 20 core-seconds each on 
 """
 
 import argparse
-import csv
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,18 +16,17 @@ import torch
 if __package__ in (None, ""):  # started as a script: the repository's root is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from gencore import vae, zoo
+from gencore import vae
 from gencore.data import to_float
 from gencore.data.shapes import FACTORS, factors
-from gencore.integrity import write_sums
 from gencore.metrics import mutual_information_gap
 from gencore.training import checkpoint, rng
 from gencore.vae.recipes import VAERecipe, beta_shapes
+from tools import studies
 
 PRICES = (4.0, 16.0, 64.0)
 SEEDS = 5
 KNOWN = FACTORS[:4]  # all objects have one shape
-TARGET = zoo.ROOT / zoo.STUDIES / "disentanglement.csv"
 
 
 def row(recipe: VAERecipe, folder: Path) -> dict[str, float]:
@@ -62,12 +60,7 @@ def main(folder: Path) -> None:
             recipe = beta_shapes()
             recipe = replace(recipe, objective=replace(recipe.objective, beta=beta), seed=seed)
             rows.append(row(recipe, folder / f"beta_{beta:g}_seed_{seed}"))
-            TARGET.parent.mkdir(exist_ok=True)
-            with open(TARGET, "w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(rows[0])
-                writer.writerows([f"{value:.5g}" for value in each.values()] for each in rows)
-            write_sums(TARGET.parent, [path.name for path in TARGET.parent.glob("*.csv")])
+            studies.write("disentanglement", rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ digits on digit-classifier features; both are those of the averaged weights. ``-
 """
 
 import argparse
-import csv
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,12 +24,12 @@ from gencore import diffusion, zoo
 from gencore.data import to_float, to_uint8
 from gencore.diffusion.objectives import Draw
 from gencore.diffusion.recipes import DiffusionRecipe, flow_digits
-from gencore.integrity import write_sums
 from gencore.metrics.features import DigitFeatures
 from gencore.metrics.frechet import frechet_distance_of
 from gencore.networks.denoising import DenoisingUNet
 from gencore.networks.dit import DiT
 from gencore.training import rng
+from tools import studies
 
 TRANSFORMERS = [(patch, width) for patch in (7, 4, 2) for width in (32, 64, 128)]
 UNETS = [(0, width) for width in (16, 32, 64)]
@@ -39,7 +38,6 @@ BATCH = 128
 SEEDS = 3
 RATES = (1e-3, 2e-3, 4e-3)  # the middle one is that of all rows; the others have one seed, short
 DEPTH = 4
-TARGET = zoo.ROOT / zoo.STUDIES / "dit.csv"
 COLUMNS = ("patch", "width", "images", "lr", "seed", "parameters", "loss", "frechet")
 
 
@@ -87,27 +85,16 @@ def row(cell: tuple[int, int, int, float, int], device: str) -> dict[str, float]
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def write(rows: list[dict[str, float]]) -> None:
-    """Write the table, sorted, and the checksums of all tables beside it."""
-    TARGET.parent.mkdir(exist_ok=True)
-    with open(TARGET, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for each in sorted(rows, key=lambda each: [each[name] for name in COLUMNS[:5]]):
-            writer.writerow([f"{each[name]:.7g}" for name in COLUMNS])
-    write_sums(TARGET.parent, [path.name for path in TARGET.parent.glob("*.csv")])
-
-
 def main(device: str, workers: int, limit: int | None) -> None:
     """Fill the table, in several processes, a row as soon as it is known."""
-    rows = zoo.study("dit") if TARGET.exists() else []
+    rows = zoo.study("dit") if (studies.FOLDER / "dit.csv").exists() else []
     done = {tuple(each[name] for name in COLUMNS[:5]) for each in rows}
     missing = [cell for cell in cells() if cell not in done][:limit]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
         for future in as_completed([pool.submit(row, cell, device) for cell in missing]):
             rows.append(future.result())
-            write(rows)
+            studies.write("dit", sorted(rows, key=lambda each: [each[name] for name in COLUMNS[:5]]), digits=7)
             print(f"{len(rows)}: {rows[-1]}", flush=True)
 
 

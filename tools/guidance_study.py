@@ -31,7 +31,6 @@ from gencore import diffusion, zoo
 from gencore.data import to_uint8
 from gencore.diffusion.guidance import classifier_free
 from gencore.diffusion.sampling import untold, with_mirrored
-from gencore.integrity import write_sums
 from gencore.metrics import (
     DigitFeatures,
     Features,
@@ -43,8 +42,8 @@ from gencore.metrics import (
 )
 from gencore.training import rng
 from gencore.training.device import keep_freed_memory
+from tools import studies
 
-TARGET = zoo.ROOT / zoo.STUDIES / "guidance.csv"
 ALWAYS = (0.0, 1.0)
 # What is drawn, in this order: weights on all times, those that tell most first; then weights on a part of them.
 SPANS = ((0.2, 0.7), (0.7, 1.0), (0.0, 0.2))
@@ -146,19 +145,14 @@ def main(folder: Path, models: dict[str, Path | None], device: str = "cpu") -> N
     rows = []
     if table.is_file():
         with open(table, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     keys = ("emoji", "real", "weight", "first", "last", "seed")
-    done = {tuple(float(row[key]) for key in keys) for row in rows}
+    done = {tuple(row[key] for key in keys) for row in rows}
 
     def add(key: tuple, found: dict[str, float], seconds: float) -> None:
-        values = dict(zip(keys, key, strict=True)) | found | {"core_seconds": seconds}
-        rows.append({name: f"{value:.5g}" for name, value in values.items()})
-        with open(table, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        shutil.copyfile(table, TARGET)
-        write_sums(TARGET.parent, sorted(path.name for path in TARGET.parent.glob("*.csv")))
+        rows.append(dict(zip(keys, key, strict=True)) | found | {"core_seconds": seconds})
+        studies.write("guidance", rows)
+        shutil.copyfile(studies.FOLDER / "guidance.csv", table)
 
     judges = {}
     for kind, name in (("digits", "guided_digits"), ("emoji", "flow_emoji")):

@@ -10,7 +10,6 @@ in all.
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
@@ -23,9 +22,10 @@ if __package__ in (None, ""):  # started as a script: the repository's root is n
 from gencore import diffusion, zoo
 from gencore.data import Digits, to_uint8
 from gencore.diffusion import Sampling
-from gencore.integrity import sha256, write_sums
+from gencore.integrity import sha256
 from gencore.metrics import DigitFeatures, frechet_distance_of
 from gencore.training.device import keep_freed_memory
+from tools import studies
 
 MODEL = "flow_digits"
 COUNT, PIECE = 1000, 250
@@ -37,7 +37,6 @@ SAMPLERS = {
     "heun": Sampling("heun"),
     "dpm_solver": Sampling("dpm_solver"),
 }
-TARGET = zoo.ROOT / zoo.STUDIES / "samplers.csv"
 
 
 def steps(name: str, evaluations: int) -> int:
@@ -90,11 +89,7 @@ def main(folder: Path, device: str, most: int, seeds: int) -> None:
         for seed in range(min(SEEDS[evaluations], seeds)):
             rows.append(study.row(evaluations, seed))
             print(rows[-1], flush=True)
-            with open(TARGET, "w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(rows[0])
-                writer.writerows([f"{value:.5g}" for value in each.values()] for each in rows)
-            write_sums(TARGET.parent, [path.name for path in TARGET.parent.glob("*.csv")])
+            studies.write("samplers", rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,23 @@
+"""Tables of studies: what a tool writes is what a chapter reads, and a new table leaves the others as they are."""
+
+import pytest
+
+from gencore import zoo
+from tools import studies
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "ROOT", tmp_path)
+    monkeypatch.setattr(studies, "FOLDER", tmp_path / zoo.STUDIES)
+    return tmp_path / zoo.STUDIES
+
+
+def test_what_is_written_is_read(folder):
+    rows = [{"steps": 3, "distance": 12.25}, {"steps": 5, "distance": 1 / 3}]
+    studies.write("walks", rows)
+    studies.write("scales", rows, digits=7)
+    assert zoo.study("walks") == [{"steps": 3.0, "distance": 12.25}, {"steps": 5.0, "distance": 0.33333}]
+    assert zoo.study("scales")[1]["distance"] == 0.3333333  # and the first is still vouched for
+    studies.write("walks", rows[:1])
+    assert len(zoo.study("walks")) == 1 and len(zoo.study("scales")) == 2

@@ -1,0 +1,18 @@
+"""Tables of studies: the trainings or drawings behind a figure that are too many to ship, a row for each."""
+
+import csv
+
+from gencore import zoo
+from gencore.integrity import write_sums
+
+FOLDER = zoo.ROOT / zoo.STUDIES
+
+
+def write(name: str, rows: list[dict[str, float]], digits: int = 5) -> None:
+    """Write ``gencore/zoo/studies/<name>.csv``, numbers to so many digits, and the checksums of all tables beside it."""
+    FOLDER.mkdir(exist_ok=True)
+    with open(FOLDER / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(rows[0])
+        writer.writerows([f"{value:.{digits}g}" for value in each.values()] for each in rows)
+    write_sums(FOLDER, sorted(path.name for path in FOLDER.glob("*.csv")))
