@@ -185,7 +185,7 @@ def evaluate(arguments: list[str]) -> None:
 
     from gencore import families
     from gencore.errors import InputError
-    from gencore.training import distributed
+    from gencore.training import device as devices, distributed
 
     @dataclasses.dataclass
     class Evaluate:
@@ -205,6 +205,7 @@ def evaluate(arguments: list[str]) -> None:
         raise InputError(f"--count {options.count}: must be from 1 to {MOST_TO_JUDGE:,}")
     folder = find(options.name)
     family, recipe = families.read(folder)
+    distributed.start(devices.pick_device(options.device))
     draws = families.draws(family, recipe)
     report = measure(options.name, options.count, options.seed, options.device) if draws else None
     first = distributed.rank() == 0

@@ -81,6 +81,12 @@ def test_evaluate_reports_the_floor(tmp_path):
     assert "real against real" in result.stdout and "digits/heldout" in result.stdout
 
 
+@pytest.mark.parametrize("command", [["sample", "dcgan_digits", "--out", "a.png"], ["evaluate", "dcgan_digits"]])
+def test_a_device_that_is_not_there_is_named(tmp_path, command):
+    assert fails(gencore(*command, "--device", "abacus", folder=tmp_path), "device 'abacus'")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_judge_is_a_run_like_any_other(tmp_path):
     assert "accuracy on 1,000 images of digits/heldout: 0.99" in gencore("evaluate", "digit_classifier", folder=tmp_path).stdout
     drawn = gencore("sample", "digit_classifier", "--out", "a.png", folder=tmp_path)

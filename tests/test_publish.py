@@ -98,20 +98,21 @@ class Drawn:
 
 
 def test_what_is_not_finished_or_not_the_recipe_stays_out(runs, monkeypatch):
-    longer = replace(RECIPES["gan.recipes.tiny"], images=128)
+    longer = replace(RECIPES["gan.recipes.tiny"], images=512)
     monkeypatch.setitem(RECIPES, "gan.recipes.tiny", longer)
     with pytest.raises(InputError, match="not what gan.recipes.tiny says now"):
         publishing.publish(runs / "tiny", "gan.recipes.tiny", "an abacus")
     run = gan.train(longer, runs / "half", device="cpu")
     for state in run:
-        if state.images_seen >= 64:
+        if state.images_seen >= 192:
             break
     run.close()
-    with pytest.raises(InputError, match="has seen 64 of 128 images"):
+    with pytest.raises(InputError, match="has seen 192 of 512 images"):
         publishing.publish(runs / "half", "gan.recipes.tiny", "an abacus")
     with pytest.raises(InputError, match="no recipe 'gan.recipes.tinny'"):
         publishing.publish(runs / "tiny", "gan.recipes.tinny", "an abacus")
     assert zoo.names() == []
     card = publishing.publish(runs / "half", "gan.recipes.tiny", "an abacus", stopped=True)
-    assert (card["images_seen"], card["stopped_before"]) == (64, 128)
-    assert read_curve(zoo.folder("tiny") / "curve.csv")[-1]["images_seen"] == 64
+    assert (card["images_seen"], card["stopped_before"]) == (192, 512)
+    assert card["replay_images_seen"][-2:] == [128, 192]  # no picture was due at 192
+    assert read_curve(zoo.folder("tiny") / "curve.csv")[-1]["images_seen"] == 192

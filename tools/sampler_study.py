@@ -29,7 +29,7 @@ from tools import studies
 
 MODEL = "flow_digits"
 COUNT, PIECE = 1000, 250
-SEEDS = {3: 2, 5: 1, 7: 1, 9: 1, 13: 1}  # how many, for a number of evaluations
+SEEDS = dict.fromkeys((3, 5, 7, 9, 13, 25, 51), 3)  # how many, for a number of evaluations
 SAMPLERS = {
     "ancestral": Sampling("ancestral"),
     "ddim_half": Sampling("ddim", eta=0.5),

@@ -386,3 +386,34 @@ def progressive_digits() -> DistillRecipe:
         teacher="flow_digits",
         images=1_152_000,
     )
+
+
+def four_step_digits() -> DistillRecipe:
+    """`progressive_digits` halved once more. Not run yet."""
+    return replace(
+        progressive_digits(),
+        objective=Progressive(4, 4),
+        sampling=Sampling("ddim", steps=4),
+        teacher="progressive_digits",
+        images=384_000,
+    )
+
+
+def two_step_digits() -> DistillRecipe:
+    """`four_step_digits` halved once more. Not run yet."""
+    return replace(
+        four_step_digits(),
+        objective=Progressive(2, 2),
+        sampling=Sampling("ddim", steps=2),
+        teacher="four_step_digits",
+    )
+
+
+def one_step_digits() -> DistillRecipe:
+    """`two_step_digits` halved once more: a picture in one step. Not run yet."""
+    return replace(
+        two_step_digits(),
+        objective=Progressive(1, 1),
+        sampling=Sampling("ddim", steps=1),
+        teacher="two_step_digits",
+    )

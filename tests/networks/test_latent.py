@@ -84,3 +84,8 @@ def test_sizes_that_do_not_fit():
     _, model, images = make(TOKENS)
     with pytest.raises(InputError, match="first stage: has other sizes"):
         model.adopt(VAE(replace(FIRST, width=16)))
+
+
+def test_the_first_stage_goes_where_the_network_goes():
+    _, model, _ = make(TOKENS)
+    assert {p.device.type for p in model.to("meta").first.parameters()} == {"meta"}
