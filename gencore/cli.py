@@ -78,7 +78,8 @@ def train(arguments: list[str]) -> None:
     known = families.recipes()
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
     if name is None:
-        print("usage: gencore train RECIPE [--folder DIR] [--recipe.FIELD VALUE ...]\n\nRecipes:")
+        print("usage: gencore train RECIPE [--folder DIR] [--FIELD VALUE ...]")
+        print("'gencore train RECIPE --help' lists the fields.\n\nRecipes:")
         print("\n".join(f"  {each}" for each in known))
         raise SystemExit(0 if arguments else 2)
     if name not in known:

@@ -100,6 +100,14 @@ def test_train_help_explains_fields(tmp_path):
         assert flag in shown
 
 
+def test_train_names_its_flags_as_it_takes_them(tmp_path):
+    listed = gencore("train", "--help", folder=tmp_path)
+    assert listed.returncode == 0 and all(name in listed.stdout for name in recipes()), listed.stderr
+    for shown in (listed, gencore("train", "gan.recipes.dcgan_digits", "--help", folder=tmp_path)):
+        assert "--recipe" not in shown.stdout
+    assert "--FIELD VALUE" in listed.stdout and "RECIPE --help" in listed.stdout
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
