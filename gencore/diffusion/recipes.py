@@ -202,7 +202,9 @@ def flow_digits() -> DiffusionRecipe:
 
     ``gencore train diffusion.recipes.flow_digits``: 20.5 core-minutes on an AMD EPYC without bf16, one thread. On 10,000
     samples in sets of 1,000, twenty steps each: Fréchet distance 6.5 ± 0.3 on digit-classifier features (real against real
-    0.97 ± 0.24), rarest digit 9.0 %, most frequent 12.6 %, recall 0.89 (0.89).
+    0.97 ± 0.24), rarest digit 9.0 %, most frequent 12.6 %, recall 0.88 (0.89). By the ancestral sampler in fifty steps:
+    4.9 ± 0.6, rarest digit 8.4 %, most frequent 11.9 %. The same images in batches of 32, with a mean logit of times of 0.4,
+    were tried on an H200: 4.9 ± 0.3 in twenty steps of this sampler, rarest digit 8.9 %, most frequent 11.4 %.
     """
     unet = UNet(1, width=24, multipliers=(1, 2), embedding=64, patch=2, heads=4, finish=8)
     return DiffusionRecipe(
@@ -245,7 +247,12 @@ def dit_digits() -> DiffusionRecipe:
 
 
 def flow_digits_gpu() -> DiffusionRecipe:
-    """Flow matching on the 59,000 digits of MNIST that are not held out, without patches; for a GPU. Not run yet."""
+    """Flow matching on the 59,000 digits of MNIST that are not held out, without patches; for a GPU.
+
+    ``gencore train diffusion.recipes.flow_digits_gpu``: 342 seconds on an H200 that ten other runs used too. On 10,000
+    samples in sets of 1,000, twenty steps each: Fréchet distance 1.4 ± 0.3 on digit-classifier features (real against real
+    0.95 ± 0.27), rarest digit 9.3 %, most frequent 10.8 %.
+    """
     unet = UNet(1, width=64, multipliers=(1, 2, 2), embedding=128, heads=4)
     return replace(
         flow_digits(),
@@ -376,7 +383,7 @@ def progressive_digits() -> DistillRecipe:
     """`flow_digits` distilled to draw in eight steps, halved from 64 by three students in turn.
 
     ``gencore train diffusion.recipes.progressive_digits``: 178 seconds on an H200 that five other runs used too. On 10,000
-    samples in sets of 1,000: Fréchet distance 7.3 ± 0.3 on digit-classifier features (real against real 0.97 ± 0.24),
+    samples in sets of 1,000: Fréchet distance 7.2 ± 0.3 on digit-classifier features (real against real 0.97 ± 0.24),
     rarest digit 9.0 %, recall 0.88 (0.89).
     """
     return replace(
@@ -389,7 +396,12 @@ def progressive_digits() -> DistillRecipe:
 
 
 def four_step_digits() -> DistillRecipe:
-    """`progressive_digits` halved once more. Not run yet."""
+    """`progressive_digits` halved once more.
+
+    ``gencore train diffusion.recipes.four_step_digits``: 99 seconds on an H200 that ten other runs used too. On 10,000 samples
+    in sets of 1,000: Fréchet distance 8.2 ± 0.3 on digit-classifier features (real against real 0.97 ± 0.24), rarest digit
+    8.9 %, recall 0.88 (0.89).
+    """
     return replace(
         progressive_digits(),
         objective=Progressive(4, 4),
@@ -400,7 +412,12 @@ def four_step_digits() -> DistillRecipe:
 
 
 def two_step_digits() -> DistillRecipe:
-    """`four_step_digits` halved once more. Not run yet."""
+    """`four_step_digits` halved once more.
+
+    ``gencore train diffusion.recipes.two_step_digits``: 67 seconds on an H200 that ten other runs used too. On 10,000 samples
+    in sets of 1,000: Fréchet distance 10.2 ± 0.4 on digit-classifier features (real against real 0.97 ± 0.24), rarest digit
+    8.7 %, recall 0.87 (0.89).
+    """
     return replace(
         four_step_digits(),
         objective=Progressive(2, 2),
@@ -410,7 +427,12 @@ def two_step_digits() -> DistillRecipe:
 
 
 def one_step_digits() -> DistillRecipe:
-    """`two_step_digits` halved once more: a picture in one step. Not run yet."""
+    """`two_step_digits` halved once more: a picture in one step.
+
+    ``gencore train diffusion.recipes.one_step_digits``: 61 seconds on an H200 that ten other runs used too. On 10,000 samples
+    in sets of 1,000: Fréchet distance 12.4 ± 0.6 on digit-classifier features (real against real 0.97 ± 0.24), rarest digit
+    8.4 %, recall 0.86 (0.89).
+    """
     return replace(
         two_step_digits(),
         objective=Progressive(1, 1),
