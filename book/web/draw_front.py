@@ -22,8 +22,9 @@ from gencore import zoo
 from tools.notebooks import ROOT, read_notebook, toc_notebooks
 
 STATIC = Path(__file__).parent / "static"
-COLUMNS = 16  # latent vectors in a replay
-TILE = 32  # pixels a side of every picture of `drawn.png`
+COLUMNS = 16  # random vectors in a replay
+SHOWN = {"flow_digits": 5, "latent_emoji64": 11}  # how many of them stand in `drawn.png`
+TILE = 64  # pixels a side of every picture of `drawn.png`
 FIGURES = {  # name on the front page: chapter and cell
     "families": ("foundations/generative-models", "four"),
     "attention": ("foundations/attention-and-conditioning", "maps-figure"),
@@ -35,20 +36,21 @@ BOX, GAP, LINE = (150, 44), (46, 20), 15  # of the map, in pixels: size of a box
 
 
 def replay(name: str) -> np.ndarray:
-    """Return a model's replay, ``(rows * TILE, COLUMNS * TILE, 3)``: a row is a moment of training, a column a latent."""
+    """Return a model's replay, ``(rows * TILE, shown * TILE, 3)``: a row is a moment of training, a column a vector."""
     sheet = np.array(Image.open(zoo.folder(name) / "replay.png").convert("RGB"))
     side = sheet.shape[1] // COLUMNS
-    rows = sheet.reshape(-1, side, COLUMNS, side, 3).swapaxes(1, 2)  # (rows, COLUMNS, side, side, 3)
-    margin = (TILE - side) // 2
+    rows = sheet.reshape(-1, side, COLUMNS, side, 3).swapaxes(1, 2)[:, : SHOWN[name]]  # (rows, shown, side, side, 3)
+    rows = rows.repeat(TILE // side, 2).repeat(TILE // side, 3)  # small pictures are enlarged
+    margin = (TILE - rows.shape[2]) // 2
     ground = 0 if rows[-1].mean() < 128 else 255  # digits stand on black, emoji on white
     padding = ((0, 0), (0, 0), (margin, margin), (margin, margin), (0, 0))
     tiles = np.pad(rows, padding, constant_values=ground)
-    return tiles[1:].swapaxes(1, 2).reshape(-1, COLUMNS * TILE, 3)  # the first row is grey like the second
+    return tiles[1:].swapaxes(1, 2).reshape(-1, SHOWN[name] * TILE, 3)  # the first row is grey like the second
 
 
 def drawn() -> Image.Image:
     """Return the replays of digits and emoji beside each other, from the first steps above to pictures below."""
-    left, right = replay("flow_digits"), replay("latent_emoji_long")
+    left, right = map(replay, SHOWN)
     between = np.full((len(left), TILE // 2, 3), 255, np.uint8)
     page = Image.fromarray(np.concatenate([left, between, right], axis=1).astype(np.uint8))
     return page.quantize(192, dither=Image.Dither.NONE)

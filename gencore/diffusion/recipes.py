@@ -303,7 +303,7 @@ def latent_emoji() -> DiffusionRecipe:
         flow_emoji(),
         network=Latent(first, DenoisingUNet(8, unet, conditions=(8, 3, 2))),
         first_stage="kl_emoji",
-        sampling=Sampling("dpm_solver", steps=20, guidance=3.0),
+        sampling=Sampling("dpm_solver", steps=20, guidance=3.0, interval=(0.0, 0.85), bend=0.7),
         images=200_000,
         batch_size=64,
         ema_half_life=20_000,

@@ -1,12 +1,13 @@
 """From noise to pictures, and from a folder to networks."""
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from gencore.data import ImageSet
+from gencore.data import Emoji, ImageSet
 from gencore.diffusion import samplers
 from gencore.diffusion.denoiser import Denoise, Denoiser
 from gencore.diffusion.guidance import classifier_free, conditional
@@ -229,7 +230,10 @@ def teacher(recipe: DiffusionRecipe) -> str | None:
 
 @functools.lru_cache(maxsize=1)  # many pictures are drawn in many calls, and the data take long to read
 def _training_conditions(recipe: DiffusionRecipe) -> Tensor:
-    return conditions(recipe, recipe.data.load("train"))
+    data = recipe.data
+    if isinstance(data, Emoji):  # the symbols are the same at every size, and at 32 pixels they ship
+        data = replace(data, size=32)
+    return conditions(recipe, data.load("train"))
 
 
 def _asked_for(recipe: DiffusionRecipe, count: int, seed: int, first: int) -> Tensor:

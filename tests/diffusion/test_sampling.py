@@ -324,3 +324,15 @@ def test_a_wrong_field_of_a_file_is_named():
     ):
         with pytest.raises(InputError, match=f"recipe: field '{name}'"):
             recipe_io.from_dict(DiffusionRecipe, fields | change)
+
+
+def test_what_is_asked_for_by_default_does_not_depend_on_size(tmp_path, monkeypatch):
+    """Emoji of 64 pixels do not ship; a model of them draws without its data, what one of small emoji would."""
+    monkeypatch.setenv("GENCORE_DATA", str(tmp_path))
+    large = replace(EMOJI, data=replace(EMOJI.data, size=64), network=replace(EMOJI.network, size=64))
+    asked = []
+    for recipe in (EMOJI, large):
+        model = pointwise(recipe)
+        assert diffusion.sample(model, 5, seed=3).shape == (5, 3, recipe.data.size, recipe.data.size)
+        asked.append(model[0].model.asked[0][1])
+    assert torch.equal(*asked)
