@@ -112,7 +112,8 @@ def _judge(run: Path, part: Path, images_seen: int, device: str, samples: int) -
     model = families.load(part, device)
     found = {"parameters": families.parameters(family, model)}
     measures = family.measure(model) if hasattr(family, "measure") else []
-    colours = None if recipe.data.channels == 1 else COLOURS
+    small = recipe.data.channels > 1 and recipe.data.size <= 32
+    colours = COLOURS if small else None  # larger ones would show bands
     if hasattr(family, "heldout_pairs"):
         images, made = family.heldout_pairs(model, 32)
         rows = zip(images.split(16), to_uint8(made).split(16), strict=True)
