@@ -232,6 +232,31 @@ def test_the_family_keeps_the_law_of_a_pair(process, eta):
         close(found, samplers.ancestral(curved, process, torch.stack([t, s]), x_t, lambda step: xi))
 
 
+@equation(
+    "SA.10",
+    r"""
+    \kappa_\eta(t) = (1 + \eta^2)\,\rho_t^{\,\eta^2}, \qquad
+    \rho_t = \frac{\alpha_t\sqrt v}{\sqrt{\alpha_t^2 v + \sigma_t^2}}
+    """,
+)
+@pytest.mark.parametrize("process", PROCESSES[:3], ids=lambda process: type(process).__name__)
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_what_arrives_of_an_error(process, eta):
+    """(SA.10): of an error in one of many steps, by the library's sampler; at 1, the correlation of x and x_t twice."""
+    share_of_error, arrived = load(CHAPTER, "share_of_error", "arrived")
+    moments, v = torch.tensor([0.9, 0.6, 0.3]), 1.7
+
+    def once(t):
+        return ((t - moments).abs() < 1e-6).double()
+
+    found = share_of_error(process, eta, moments, v)
+    close(arrived(process, eta, once, v, 1000) / arrived(process, 0.0, once, v, 1000), found, atol=0.02)
+    if eta == 1:
+        covariance = torch.stack([process.alpha(moments) * v, torch.full((3,), v),
+                                  process.alpha(moments) ** 2 * v + process.sigma(moments) ** 2])
+        close(found, 2 * covariance[0] / (covariance[1] * covariance[2]).sqrt())
+
+
 @each_process
 def test_walks_are_the_librarys(process):
     """All four, from noise to data, over the ends where the clock is infinite."""
