@@ -51,6 +51,7 @@ def main() -> None:
 def list_all(arguments: list[str]) -> None:
     """Print recipes and zoo models, a line each."""
     from gencore import families, zoo
+    from gencore.training import checkpoint
 
     if arguments:
         print("usage: gencore list")
@@ -62,6 +63,7 @@ def list_all(arguments: list[str]) -> None:
     for name in zoo.names():
         card = zoo.card(name)
         note = "" if families.draws(*families.read(zoo.folder(name))) else "   draws no pictures"
+        note += "   only its record ships" if card.get("weights") == checkpoint.NOT_SHIPPED else ""
         print(f"  {name:34s} {card['parameters']:>9,} {card['images_seen']:>9,}{note}")
 
 

@@ -1,6 +1,7 @@
 """The command line as a user meets it: another folder, no network, typing errors."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -8,8 +9,10 @@ import pytest
 import tqdm
 from PIL import Image
 
-from gencore import cli
+from gencore import cli, zoo
 from gencore.families import recipes
+from gencore.integrity import write_sums
+from gencore.training import checkpoint
 
 
 def gencore(*arguments, folder):
@@ -92,6 +95,24 @@ def test_the_judge_is_a_run_like_any_other(tmp_path):
     drawn = gencore("sample", "digit_classifier", "--out", "a.png", folder=tmp_path)
     assert fails(drawn, "digit_classifier: draws no pictures")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_record_without_weights_is_marked_and_draws_nothing(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "dcgan_digits"
+    shutil.copytree(zoo.folder("dcgan_digits"), folder)
+    (folder / "ema.safetensors").unlink()
+    checkpoint.write_json(folder / "card.json", zoo.card("dcgan_digits") | {"weights": checkpoint.NOT_SHIPPED})
+    write_sums(folder, [path.name for path in folder.iterdir() if path.name != "SHA256SUMS"])
+    shutil.copytree(zoo.folder("dcgan_emoji"), tmp_path / "dcgan_emoji")
+    for command in (["sample", folder, "--out", "a.png"], ["evaluate", folder]):
+        result = gencore(*command, folder=tmp_path)
+        assert fails(result, "dcgan_digits: only its record ships", "gencore train gan.recipes.dcgan_digits")
+        assert result.stderr.count("\n") == 1 and not (tmp_path / "a.png").exists()
+    monkeypatch.setattr(zoo, "ROOT", tmp_path)
+    cli.list_all([])
+    lines = capsys.readouterr().out.split("zoo")[1].splitlines()
+    marked = {line.split()[0]: "only its record ships" in line for line in lines if "," in line}
+    assert marked["dcgan_digits"] and not marked["dcgan_emoji"]
 
 
 def test_train_help_explains_fields(tmp_path):

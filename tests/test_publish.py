@@ -61,6 +61,16 @@ def test_a_gan_run(runs):
     assert {"samples.png", "replay.png"} <= {path.name for path in zoo.folder("tiny").iterdir()}
 
 
+def test_a_record_without_weights(runs):
+    whole = publishing.publish(runs / "tiny", "gan.recipes.tiny", "an abacus")
+    files = {path.name for path in zoo.folder("tiny").iterdir()}
+    card = publishing.publish(runs / "tiny", "gan.recipes.tiny", "an abacus", record_only=True)
+    assert card == whole | {"weights": "not shipped"} == zoo.card("tiny")  # measured all the same
+    assert {path.name for path in zoo.folder("tiny").iterdir()} == files - {"ema.safetensors"}
+    with pytest.raises(InputError, match="tiny: only its record ships"):
+        gan.load(zoo.folder("tiny"))
+
+
 def test_a_classifier_run(runs):
     card = publishing.publish(runs / "judge", "metrics.recipes.judge", "an abacus")
     (classifier,), _ = metrics.load(zoo.folder("judge"))

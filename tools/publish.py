@@ -2,7 +2,8 @@
 
     python tools/publish.py runs/dcgan_digits gan.recipes.dcgan_digits
 
-A run that had to be stopped is taken with ``--stopped``, and its card says how far it came.
+A run that had to be stopped is taken with ``--stopped``, and its card says how far it came. With ``--record-only`` all is
+written but the weights, and the card says so: a record of a model that is too large to ship.
 
 The model is measured here, as it will be loaded (rounding included): its pictures on 10,000 samples (or ``--samples``) with
 the protocol of ``gencore evaluate``, if it draws any, and whatever else its family measures. Nothing is taken on trust.
@@ -38,7 +39,13 @@ COLOURS = 256  # in a palette, of pictures in colour that are only looked at; re
 
 
 def publish(
-    run: Path, recipe_name: str, hardware: str, device: str = "cpu", stopped: bool = False, samples: int = SAMPLES
+    run: Path,
+    recipe_name: str,
+    hardware: str,
+    device: str = "cpu",
+    stopped: bool = False,
+    samples: int = SAMPLES,
+    record_only: bool = False,
 ) -> dict:
     """Measure a run and write its folder of the zoo in one step, in place of an older one.
 
@@ -56,6 +63,8 @@ def publish(
         Whether the run may have ended early.
     samples : int
         How many pictures to judge.
+    record_only : bool
+        Whether to leave the weights out, once they are measured.
 
     Returns
     -------
@@ -98,6 +107,9 @@ def publish(
         shutil.copy(run / "curve.csv", part / "curve.csv")
         Curve(part, int(newest.name))  # drops rows that are younger than the checkpoint
         card |= _judge(run, part, int(newest.name), device, samples)
+        if record_only:
+            (part / "ema.safetensors").unlink()
+            card["weights"] = checkpoint.NOT_SHIPPED
         checkpoint.write_json(part / "card.json", card)
         write_sums(part, sorted(path.name for path in part.iterdir()))
         target = zoo.ROOT / name
@@ -155,8 +167,17 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu", help="what draws and judges the pictures")
     parser.add_argument("--stopped", action="store_true", help="take a run that has not come to its end")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="how many pictures to judge")
+    parser.add_argument("--record-only", action="store_true", help="write all but the weights")
     options = parser.parse_args()
     try:
-        publish(options.run, options.recipe, options.hardware, options.device, options.stopped, options.samples)
+        publish(
+            options.run,
+            options.recipe,
+            options.hardware,
+            options.device,
+            options.stopped,
+            options.samples,
+            options.record_only,
+        )
     except InputError as error:
         raise SystemExit(f"publish: {error}") from None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gencore.diffusion.process import Process, beside
 
 Prediction = Literal["x", "eps", "v", "velocity", "edm"]
-Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) to the clean picture; samplers take nothing else
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t ()) to the clean picture; samplers take nothing else
 DATA_STD = 0.5  # of pixels in [-1, 1], for "edm"; Karras et al. 2022, table 1
 
 
@@ -58,7 +58,10 @@ def clean(prediction: Prediction, process: Process, output: Tensor, x_t: Tensor,
 
 
 def scale_of_error(prediction: Prediction, process: Process, t: Tensor) -> Tensor:
-    """Return by how much an error of the output moves the clean picture; of the shape of ``t``."""
+    """Return by how much an error of the output moves the clean picture; of the shape of ``t``.
+
+    Infinite for "eps" where alpha is 0.
+    """
     alpha, sigma = process.alpha(t), process.sigma(t)
     if prediction == "x":
         return torch.ones_like(alpha)
@@ -79,12 +82,18 @@ def noise_in(process: Process, x_t: Tensor, x: Tensor, t: Tensor) -> Tensor:
 
 
 def score(process: Process, x_t: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """Return the gradient of log p_t at noised data, by Tweedie's formula, given the mean clean picture."""
+    """Return the gradient of log p_t at noised data, ``(B, ...)``, by Tweedie's formula, given the mean clean picture.
+
+    Times are ``(B,)`` or ``()``. NaN where sigma is 0.
+    """
     return -noise_in(process, x_t, x, t) / beside(process.sigma(t), x_t)  # (OV.2)
 
 
 def velocity(process: Process, x_t: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """Return dx/dt of the probability flow at noised data, given the mean clean picture."""
+    """Return dx/dt of the probability flow at noised data, ``(B, ...)``, given the mean clean picture.
+
+    Times are ``(B,)`` or ``()``. NaN for `Linear` at t = 0, where its noise grows infinitely fast.
+    """
     of_data, of_noise = beside(process.alpha_rate(t), x_t), beside(process.sigma_rate(t), x_t)
     return of_data * x + of_noise * noise_in(process, x_t, x, t)  # (OV.6)
 
@@ -125,7 +134,7 @@ class Denoiser:
         return self.network(given, t, cond).float()
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return the clean picture as the network sees it: its mean given the noised one."""
+        """Return the clean picture ``(B, C, H, W)`` as the network sees it at times ``(B,)``: its mean given the noised one."""
         return clean(self.prediction, self.process, self.output(x_t, t, cond), x_t, t)
 
 

@@ -143,7 +143,7 @@ def _check_teacher(recipe: DistillRecipe, teacher: tuple[Networks, DiffusionReci
 
 
 def _guided(model: tuple[Networks, DiffusionRecipe], weight: float, device: torch.device) -> Teacher:
-    """Return a teacher on the device, guided by a weight. That it learns nothing is seen to by the objectives."""
+    """Return a teacher on the device, guided by a weight. Objectives ask it without gradients: it learns nothing."""
     (network,), recipe = model
     network.to(device)
     if weight == 1:
@@ -158,5 +158,7 @@ def _guided(model: tuple[Networks, DiffusionRecipe], weight: float, device: torc
 def _clock(recipe: DistillRecipe, seen: int) -> tuple[int, int, int]:
     """Return images seen, batch size and images in all, by which the learning rate goes: anew for each student."""
     stages = recipe.objective.stages if isinstance(recipe.objective, Progressive) else 1
-    start, end = (-(-(seen * stages // recipe.images + more) * recipe.images // stages) for more in (0, 1))
+    stage = seen * stages // recipe.images
+    # Rounded up: a stage begins with the first number of images that this division gives to it.
+    start, end = (-(-number * recipe.images // stages) for number in (stage, stage + 1))
     return seen - start, recipe.batch_size, end - start

@@ -27,7 +27,7 @@ from gencore.diffusion.process import Process, add_noise, beside
 from gencore.errors import InputError
 from gencore.training.loss import Loss
 
-Teacher = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x_t, t, cond) to the clean picture; a Denoiser is one
+Teacher = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x_t, t (B,), cond) to the clean picture; a Denoiser is one
 
 
 class Denoisers(NamedTuple):
@@ -53,11 +53,13 @@ class Consistency:
         Where neighbours are compared. The default is the paper's law of noise over data, if the process is `Flow`.
     first, last : int
         Into how many steps the time is cut, at the beginning and at the end of training: the number doubles.
+        In the copy that `after` returns, ``first`` is the number at that moment.
     huber : float
-        Differences much longer than this, in units of the root of how many numbers a picture has, count by their length,
-        shorter ones by its square.
+        The paper's c over √D, with D numbers in a picture: differences much longer than c count by their length, shorter
+        ones by its square.
     target_half_life : int
-        Images after which the target has moved half the way to the student; 0: it is the student of the step before.
+        Images after which the target has moved half the way to the student; at the start a tenth of the images seen, if
+        that is less. 0: it is the student of the step before.
     """
 
     solver: Literal["ddim", "heun"] | None = None
@@ -79,11 +81,11 @@ class Consistency:
         return 1 + math.ceil(math.log2(self.last / self.first))
 
     def after(self, seen: int, images: int) -> "Consistency":
-        """Return the objective as it is after ``seen`` of a run's ``images``: its ``first`` steps are those of then."""
+        """Return the objective as it is after ``seen`` of a run's ``images``: with the steps of then as ``first``."""
         return replace(self, first=min(self.first << _stage(self.stages, seen, images), self.last))
 
     def __call__(self, denoisers: Denoisers, x: Tensor, cond: Tensor | None, draw: Draw) -> Loss:
-        """Return the mean weighted pseudo-Huber distance of the two ends, with ``first`` steps.
+        """Return the mean pseudo-Huber distance of the two ends over the time between neighbours, with ``first`` steps.
 
         Parameters
         ----------
@@ -99,7 +101,13 @@ class Consistency:
         Returns
         -------
         Loss
-            Parts: ``squared_error`` between the two ends.
+            The total is a length over all numbers of a picture, per unit of time. Parts: ``squared_error`` between the two
+            ends, a mean over numbers.
+
+        Raises
+        ------
+        InputError
+            If there is a solver, but no teacher.
         """
         process, place = denoisers.student.process, (self.times(draw.u) * self.first).ceil().clamp(1, self.first)
         t, s = place / self.first, (place - 1) / self.first  # (B,) each
@@ -124,7 +132,8 @@ class Progressive:
     ----------
     first, last : int
         Steps of the first student and of the last, ``first`` a power of two times ``last``; each student has half those of
-        the one before. The given teacher takes twice ``first``.
+        the one before. The given teacher takes twice ``first``. In the copy that `after` returns, ``first`` is the
+        number at that moment.
     weight : Simple, MinSNR or EDMWeight
         How much an error counts. `Simple` with "v" is the paper's "SNR + 1".
     """
@@ -143,16 +152,23 @@ class Progressive:
         return 1 + round(math.log2(self.first / self.last))
 
     def after(self, seen: int, images: int) -> "Progressive":
-        """Return the objective as it is after ``seen`` of a run's ``images``: its ``first`` steps are those of then."""
+        """Return the objective as it is after ``seen`` of a run's ``images``: with the steps of then as ``first``."""
         return replace(self, first=self.first >> _stage(self.stages, seen, images))
 
     def __call__(self, denoisers: Denoisers, x: Tensor, cond: Tensor | None, draw: Draw) -> Loss:
-        """Return the mean weighted squared error of the network's output, with ``first`` steps; parameters as elsewhere.
+        """Return the mean weighted squared error of the network's output, with ``first`` steps.
+
+        Parameters are as for `Consistency`; here the teacher is needed, and the target is not.
 
         Returns
         -------
         Loss
             Parts: ``squared_error`` of the output, without weights.
+
+        Raises
+        ------
+        InputError
+            If there is no teacher.
         """
         student, teacher, process = denoisers.student, denoisers.teacher, denoisers.student.process
         place = (draw.u * self.first).ceil().clamp(1, self.first)
@@ -173,14 +189,22 @@ def consistent(denoiser: Denoiser, x_t: Tensor, t: Tensor, cond: Tensor | None =
 
 def solver_step(
     solver: Literal["ddim", "heun"],
-    teacher: Teacher,
+    teacher: Teacher | None,
     process: Process,
     x_t: Tensor,
     t: Tensor,
     s: Tensor,
     cond: Tensor | None = None,
 ) -> Tensor:
-    """Return where one step of the teacher ends, ``(B, ...)``, from times ``t (B,)`` to ``s (B,)``, earlier ones."""
+    """Return where one step of the teacher ends, ``(B, ...)``, from times ``t (B,)`` to ``s (B,)``, earlier ones.
+
+    Raises
+    ------
+    InputError
+        If there is no teacher.
+    """
+    if teacher is None:
+        raise InputError("teacher: missing, but it is to take a step; give one to Denoisers")
     clean = teacher(x_t, t, cond)
     if solver == "ddim":
         return ddim_step(process, x_t, clean, t, s)

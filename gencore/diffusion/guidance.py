@@ -5,7 +5,7 @@ https://arxiv.org/abs/2207.12598, equation 6, with the weight counted so that 1 
 interval of times: Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724. Equation numbers (GU.n) are those of the
 chapter "Guidance".
 
-Guided samples do not follow p(x | c)^w p(x)^(1 - w): the noised laws do not commute with powers.
+Guided samples do not follow p(x | y)^w p(x)^(1 - w): the noised laws do not commute with powers.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ ROUNDING = 1e-6  # times come in the pictures' precision, the ends of an interva
 
 
 def conditional(denoiser: Denoiser, cond: Tensor | None = None) -> Denoise:
-    """Return the denoiser that is told the same of each picture at all times, ``cond (B, K)``."""
+    """Return the denoiser that is told the same of each picture at all times ``()`` or ``(B,)``: ``cond (B, K)``."""
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         return denoiser(x_t, t.expand(len(x_t)), cond)
@@ -33,6 +33,8 @@ def classifier_free(
     denoiser: Denoiser, cond: Tensor, untold: Tensor, weight: float, interval: tuple[float, float] = (0.0, 1.0)
 ) -> Denoise:
     """Return a denoiser that goes ``weight`` times the way from the picture it sees untold to the one it sees when told.
+
+    It takes one time for all pictures, ``()``, which lies in the interval or does not.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ def classifier_free(
     Raises
     ------
     InputError
-        If the interval is none.
+        If the interval is not two times in [0, 1], the smaller one first.
     """
     first, last = interval
     if not 0 <= first <= last <= 1:
@@ -75,7 +77,7 @@ def classifier_guided(
 ) -> Denoise:
     """Return a denoiser that is moved along a classifier's gradient.
 
-    Where alpha = 0 the gradient is 0 and (GU.2) is 0 / 0. Its limit, ``weight`` times E[x | c] - E[x], cannot be had from a
+    Where alpha = 0 the gradient is 0 and (GU.2) is 0 / 0. Its limit, ``weight`` times E[x | y] - E[x], cannot be had from a
     classifier there, so nothing is moved: a walk that begins at alpha = 0 is not guided in its first evaluation.
 
     Parameters
@@ -85,7 +87,8 @@ def classifier_guided(
     process : Linear, Cosine, Flow or EDM
         How noise was added.
     log_prob : callable
-        ``log_prob(x_t, t)``: log p(c | x_t) of what is asked for, ``(B,)``; differentiable, and trained on noised pictures.
+        ``log_prob(x_t, t)``: log p(y | x_t) of the condition asked for, ``(B,)``, with the time as the sampler gives it,
+        ``()``; differentiable, and trained on noised pictures.
     weight : float
         0 is unconditional; 1 conditional, if the classifier is right.
     """

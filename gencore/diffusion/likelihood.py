@@ -178,7 +178,8 @@ def variational_bound(
         steps.append(0.5 * (wrong.sum(1) + wrong.shape[1] * (ratio - 1 - ratio.log())))
     t = times[-2]
     clean = denoise(add_noise(process, x, noise(len(steps)), t), t.to(x))
-    std = spread.sqrt() if variance == "posterior" else process.sigma(t)
+    # The last step's own posterior variance is 0: it takes that of the step before.
+    std = step_back(process, times[-3], t)[2].sqrt() if variance == "posterior" else process.sigma(t)
     log_prob = log_levels if decoder == "levels" else _log_normal
     return Bound(at_prior, torch.stack(steps), -log_prob(x, clean, std).flatten(1).sum(1))  # (DD.9)
 

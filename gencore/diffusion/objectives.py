@@ -62,7 +62,8 @@ class LogisticNormalTimes:
 
     def __call__(self, u: Tensor) -> Tensor:
         """Return times in (0, 1) for uniform numbers."""
-        logit = self.mean + self.std * torch.special.ndtri(u.double().clamp(1e-6, 1 - 1e-6))
+        inner = u.double().clamp(1e-6, 1 - 1e-6)  # or else infinite at 0; two draws in a million lie outside
+        logit = self.mean + self.std * torch.special.ndtri(inner)
         return torch.sigmoid(logit).to(u).clamp(*INSIDE)
 
 
@@ -103,8 +104,8 @@ class EDMWeight:
 
     def __call__(self, prediction: Prediction, process: Process, t: Tensor) -> Tensor:
         """Return the weight of the squared error of the output, ``(B,)``."""
-        sigma = process.sigma(t) / process.alpha(t)  # as if data were not scaled
-        return (sigma**2 + DATA_STD**2) / (sigma * DATA_STD) ** 2 * scale_of_error(prediction, process, t) ** 2
+        ratio = process.sigma(t) / process.alpha(t)  # the paper's sigma, since its data are not scaled
+        return (ratio**2 + DATA_STD**2) / (ratio * DATA_STD) ** 2 * scale_of_error(prediction, process, t) ** 2
 
 
 @dataclass(frozen=True)

@@ -165,18 +165,24 @@ def add_noise(process: Process, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
 
 def log_snr(process: Process, t: Tensor) -> Tensor:
-    """Return the logarithm of alpha over sigma: half the log of the signal-to-noise ratio; may be infinite at the ends."""
+    """Return *half* the logarithm of the signal-to-noise ratio, that of alpha over sigma; may be infinite at the ends.
+
+    The book's lambda, of the shape of ``t``; the ratio itself is alpha^2 / sigma^2.
+    """
     return process.alpha(t).log() - process.sigma(t).log()
 
 
 def step_forward(process: Process, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what q(x_t | x_s) is made of, for s before t: the factor of ``x_s`` and the variance that is added."""
+    """Return what q(x_t | x_s) is made of, for s before t: the factor of ``x_s`` and the variance that is added.
+
+    Both have the shape of ``t``; alpha(s) must not be 0.
+    """
     ratio = process.alpha(t) / process.alpha(s)
     return ratio, process.sigma(t) ** 2 - ratio**2 * process.sigma(s) ** 2  # (DD.4)
 
 
 def step_back(process: Process, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what q(x_s | x_t, x) is made of, for s before t: a Gaussian.
+    """Return what q(x_s | x_t, x) is made of, for s before t: a Gaussian. Neither sigma(t) nor alpha(s) may be 0.
 
     Returns
     -------

@@ -1,8 +1,9 @@
 """From noise to data: stateless functions of a denoiser, a process, a list of times and the starting noise.
 
-Each takes ``denoise(x_t, t)``, which gives the mean clean picture, and walks down ``times``, a tensor of floats from high to
-low. No noise is added in a step to time 0: where the process holds none there, it returns the clean picture itself (EDM
-keeps a trace). Equation numbers (SA.n) are those of the chapter "Samplers", (DD.n) of "Denoising diffusion".
+Each takes ``denoise(x_t, t)``, which gives the mean clean picture ``(B, ...)`` of noised data ``(B, ...)`` at one time,
+``()``, and walks down ``times``, a tensor of floats from high to low. No noise is added in a step to time 0: where the
+process holds none there, it returns the clean picture itself (EDM keeps a trace). Equation numbers (SA.n) are those of the
+chapter "Samplers", (DD.n) of "Denoising diffusion".
 """
 
 from collections.abc import Callable
@@ -87,10 +88,17 @@ def ddim(
     denoise, process, times, x
         As for `ancestral`.
     noise : callable, optional
-        Needed where ``eta`` is not 0.
+        Needed where ``eta`` is above 0.
     eta : float
         Share of fresh noise: 0 makes the samples a function of ``x``, 1 is `ancestral`.
+
+    Raises
+    ------
+    InputError
+        If noise is missing where it is needed.
     """
+    if eta > 0 and noise is None:
+        raise InputError(f"noise: missing, but eta is {eta}; give noise, or take eta 0")
     for step, (t, s) in enumerate(pairwise(times)):
         clean = denoise(x, _cast(t, x))
         left = noise_in(process, x, clean, _cast(t, x))

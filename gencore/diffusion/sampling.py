@@ -15,18 +15,15 @@ from gencore.diffusion.objectives import Networks
 from gencore.diffusion.process import Process
 from gencore.diffusion.recipes import DiffusionRecipe, DistillRecipe, Sampling
 from gencore.errors import InputError
-from gencore.networks.denoising import DenoisingUNet, DenoisingUNetNetwork
-from gencore.networks.dit import DiT, DiTNetwork
-from gencore.networks.latent import Latent, LatentNetwork
+from gencore.networks.latent import LatentNetwork, build_denoising
 from gencore.training import checkpoint, rng
 
 
 def build(recipe: DiffusionRecipe) -> Networks:
     """Build the network with the weights that the recipe's seed draws."""
-    kinds = {DenoisingUNet: DenoisingUNetNetwork, DiT: DiTNetwork, Latent: LatentNetwork}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return Networks(kinds[type(recipe.network)](recipe.network))
+        return Networks(build_denoising(recipe.network))
 
 
 def adopt(recipe: DiffusionRecipe, networks: Networks, first_stage: nn.Module | None) -> None:
@@ -101,8 +98,8 @@ def sample(
     batch_size : int
         Images computed at once.
     cond : Tensor, optional
-        What each picture is to show, int64 ``(count, len(recipe.told))``; by default what training pictures show, drawn
-        from them at random.
+        What each picture is to show, int64 ``(count, len(recipe.told))``; a condition's number of values means *not told*.
+        By default what training pictures show, drawn from them at random.
     sampling : Sampling, optional
         How to walk from noise to data; by default ``recipe.sampling``.
 
@@ -199,12 +196,12 @@ def conditions(recipe: DiffusionRecipe, data: ImageSet) -> Tensor:
 
 
 def with_mirrored(recipe: DiffusionRecipe, cond: Tensor, mirrored: Tensor) -> Tensor:
-    """Return conditions ``(B, K)`` with, if the recipe mirrors pictures, a last column that says which are mirrored."""
+    """Return conditions ``(B, K)`` with, if the recipe mirrors, one column more: which are ``mirrored (B,)``, 0 or 1."""
     return torch.cat([cond, mirrored[:, None]], 1) if recipe.mirror else cond
 
 
 def untold(recipe: DiffusionRecipe, cond: Tensor) -> Tensor:
-    """Return conditions with "not told" in place of all but whether the picture is mirrored."""
+    """Return conditions ``(B, K)`` with "not told" in place of all but whether the picture is mirrored."""
     hidden = cond.clone()
     for column, count in enumerate(recipe.network.conditions[: len(recipe.told)]):
         hidden[:, column] = count

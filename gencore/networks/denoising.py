@@ -70,12 +70,14 @@ class Teller(nn.Module):
         self.tables = nn.ModuleList([nn.Embedding(count + 1, width) for count in conditions])
 
     def forward(self, t: Tensor, cond: Tensor | None) -> Tensor:
-        """Return ``(B, width)`` for times ``(B,)`` and conditions ``(B, K)``; None tells nothing.
+        """Return ``(B, width)`` for times ``(B,)`` and conditions, int64 ``(B, K)``; None tells nothing.
 
         Raises
         ------
         InputError
             If there are more or fewer conditions than the network knows.
+        IndexError
+            On the CPU, if one is below 0 or above its "not told"; to look at them first would make a GPU wait.
         """
         told = self.time(t)  # (B, width)
         if cond is None:
@@ -89,7 +91,7 @@ class Teller(nn.Module):
 
 
 class DenoisingUNetNetwork(nn.Module):
-    """Map a noised picture, its time and its conditions to a picture.
+    """Map a noised picture, its time and its conditions to a prediction of the same shape: of picture, noise or a mix.
 
     Parameters
     ----------
@@ -104,5 +106,11 @@ class DenoisingUNetNetwork(nn.Module):
         self.unet = UNetNetwork(config.unet)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return ``(B, C, H, W)`` for noised images ``(B, C, H, W)``, times ``(B,)`` in [0, 1] and conditions ``(B, K)``."""
+        """Return ``(B, C, H, W)`` for noised images ``(B, C, H, W)``, times ``(B,)`` in [0, 1], int64 conditions ``(B, K)``.
+
+        Raises
+        ------
+        InputError
+            If images or conditions do not fit the network.
+        """
         return self.unet(x_t, self.teller(t, cond))

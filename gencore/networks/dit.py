@@ -105,7 +105,7 @@ class DiTBlock(nn.Module):
 
 
 class DiTNetwork(nn.Module):
-    """Map a noised picture, its time and its conditions to a picture.
+    """Map a noised picture, its time and its conditions to a prediction of the same shape: of picture, noise or a mix.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class DiTNetwork(nn.Module):
         self.head = zero_init(nn.Linear(config.width, pixels))
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return ``(B, C, H, W)`` for noised images ``(B, C, H, W)``, times ``(B,)`` in [0, 1] and conditions ``(B, K)``.
+        """Return ``(B, C, H, W)`` for noised images ``(B, C, H, W)``, times ``(B,)`` in [0, 1], int64 conditions ``(B, K)``.
 
         Raises
         ------

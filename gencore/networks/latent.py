@@ -62,7 +62,7 @@ class Latent:
 
 
 class LatentNetwork(CodeModel):
-    """Map noised codes, their time and their conditions to codes; pictures to codes and back.
+    """Map noised codes, their time and their conditions to a prediction of the same shape; pictures to codes and back.
 
     Parameters
     ----------
@@ -73,8 +73,20 @@ class LatentNetwork(CodeModel):
     def __init__(self, config: Latent) -> None:
         super().__init__(config.first)
         self.config = config
-        self.denoiser = (DiTNetwork if isinstance(config.denoiser, DiT) else DenoisingUNetNetwork)(config.denoiser)
+        self.denoiser = build_denoising(config.denoiser)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return ``(B, *shape)`` for noised codes ``(B, *shape)``, times ``(B,)`` in [0, 1] and conditions ``(B, K)``."""
+        """Return ``(B, *shape)`` for noised codes ``(B, *shape)``, times ``(B,)`` in [0, 1], int64 conditions ``(B, K)``.
+
+        Raises
+        ------
+        InputError
+            If codes or conditions do not fit the network.
+        """
         return self.denoiser(x_t, t, cond)
+
+
+def build_denoising(config: DenoisingUNet | DiT | Latent) -> DenoisingUNetNetwork | DiTNetwork | LatentNetwork:
+    """Build the denoising network that has these sizes."""
+    kinds = {DenoisingUNet: DenoisingUNetNetwork, DiT: DiTNetwork, Latent: LatentNetwork}
+    return kinds[type(config)](config)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from gencore.errors import InputError
 from gencore.training import eight_bits, recipe_io
 
+NOT_SHIPPED = "not shipped"  # "weights" in the card of a zoo model that is there as a record only
 KEEP = 2  # checkpoints left on disk: the newest, and one more in case a disk fills up while writing
 
 
@@ -120,12 +121,17 @@ def load_model(folder: Path | str, kind: type, build: Callable[[Any], NamedTuple
     Raises
     ------
     InputError
-        If a file is missing, damaged, or does not fit the recipe.
+        If a file is missing, damaged, or does not fit the recipe, or if only the model's record ships.
     """
     folder = Path(folder)
     recipe = recipe_io.read(kind, folder / "recipe.json")
-    networks = build(recipe)
     path = (list_checkpoints(folder) or [folder])[-1] / "ema.safetensors"
+    if not path.is_file() and (folder / "card.json").is_file():
+        card = json.loads((folder / "card.json").read_text("utf-8"))
+        if card.get("weights") == NOT_SHIPPED:
+            name, command = card["name"], f"gencore train {card['recipe']}"
+            raise InputError(f"{name}: only its record ships, not its weights; train it by: {command}")
+    networks = build(recipe)
     fill(networks._asdict(), read_tensors(path), path)
     return type(networks)(*(network.eval().requires_grad_(False) for network in networks)), recipe
 

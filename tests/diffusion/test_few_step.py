@@ -217,6 +217,13 @@ def test_no_gradient_reaches_target_or_teacher(objective):
         assert bool(same) == (not uses)
 
 
+@pytest.mark.parametrize("objective", objectives()[1:], ids=["ddim", "heun", "progressive"])
+def test_a_missing_teacher_is_refused(objective):
+    student, (x, draw) = Denoiser(Rough(), Flow(), "velocity"), data(2)
+    with pytest.raises(InputError, match="teacher: missing"):
+        objective(Denoisers(student, student), x, None, draw)
+
+
 def test_the_steps_double():
     """Song & Dhariwal 2024, section 3.4: min(s0 2^floor(k / K'), s1), with K' = K / (log2(s1 / s0) + 1)."""
     loss = Consistency(first=10, last=160)

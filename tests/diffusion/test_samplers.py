@@ -264,6 +264,11 @@ def test_the_share_of_noise_matters(process):
     assert all((a - b).abs().max() > 1e-3 for a, b in pairwise(found.values()))
 
 
+def test_a_share_of_noise_without_noise_is_refused():
+    with pytest.raises(InputError, match="noise: missing, but eta is 0.5"):
+        ddim(curved(Flow()), Flow(), even_times(2), rand(4), eta=0.5)
+
+
 def test_even_times():
     assert even_times(4).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
     assert even_times(2, bend=2.0).tolist() == [1.0, 0.25, 0.0]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gencore.errors import InputError
 from gencore.training import checkpoint, eight_bits
 
 
@@ -27,6 +28,13 @@ def test_what_comes_back_is_half_a_step_away_at_most(weights):
     assert torch.equal(back["net.table"], weights["net.table"])  # 0 and the largest are hit
     assert torch.equal(back["net.bias"], weights["net.bias"].half())
     assert back["net.seen"] == 7 and back["net.seen"].dtype == torch.int64
+
+
+def test_what_half_precision_cannot_hold_is_named(weights):
+    largest = torch.full((3,), 65504.0)
+    assert torch.equal(eight_bits.shrink(weights | {"net.variance": largest})["net.variance"].float(), largest)
+    with pytest.raises(InputError, match="'net.variance': half precision holds"):
+        eight_bits.shrink(weights | {"net.variance": torch.tensor([1.0, -70_000.0])})
 
 
 def test_a_second_rounding_changes_nothing(weights):

@@ -29,11 +29,15 @@ def copy(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", zoo.names())
 def test_every_model_is_whole_and_says_what_it_cost(name):
     folder, card = zoo.folder(name), zoo.card(name)
-    assert FILES <= {path.name for path in folder.iterdir()}
+    shipped = card.get("weights") != checkpoint.NOT_SHIPPED
+    assert FILES <= {path.name for path in folder.iterdir()} | (set() if shipped else {"ema.safetensors"})
+    assert (folder / "ema.safetensors").exists() == shipped
     for key in ("recipe", "metrics", "hardware", "wall_clock_seconds", "images_seen", "parameters", "seed", "versions"):
         assert card[key] not in (None, ""), key
     assert read_curve(folder / "curve.csv")[-1]["images_seen"] == card["images_seen"]
     assert families.read(folder)[1] == families.recipes()[card["recipe"]]()
+    if not shipped:
+        return
     stored = load_file(folder / "ema.safetensors")
     assert {t.dtype for key, t in stored.items() if not key.endswith(STEP)} <= {torch.float16, torch.int8, torch.int64}
     assert all(t.isfinite().all() for t in checkpoint.read_tensors(folder / "ema.safetensors").values())
@@ -96,6 +100,19 @@ def test_damaged_weights_give_one_error_that_names_the_file(copy, damage):
         path.write_bytes(data[:-10] if damage == "truncate" else data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(InputError, match="ema.safetensors: (checksum differs|file is missing)"):
         zoo.folder("dcgan_digits")
+
+
+def test_a_record_without_weights_says_how_to_train_them(copy):
+    (copy / "card.json").write_text(json.dumps(zoo.card("dcgan_digits") | {"weights": checkpoint.NOT_SHIPPED}), "utf-8")
+    (copy / "ema.safetensors").unlink()
+    sums = copy / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text("utf-8").splitlines(True) if "ema" not in line), "utf-8")
+    _sum_again(copy)
+    test_every_model_is_whole_and_says_what_it_cost("dcgan_digits")
+    assert zoo.replay("dcgan_digits")[0][-1] == zoo.card("dcgan_digits")["images_seen"]
+    sentence = "dcgan_digits: only its record ships, not its weights; train it by: gencore train gan.recipes.dcgan_digits$"
+    with pytest.raises(InputError, match=sentence):
+        families.load(zoo.folder("dcgan_digits"))
 
 
 def test_a_study_is_a_table_of_numbers():
