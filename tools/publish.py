@@ -34,6 +34,7 @@ from gencore.training.log import Curve
 from gencore.training.run import REPLAY_SAMPLES
 
 SAMPLES = 10_000
+COLOURS = 256  # in a palette, of pictures in colour that are only looked at; replays are exact
 
 
 def publish(
@@ -111,13 +112,15 @@ def _judge(run: Path, part: Path, images_seen: int, device: str, samples: int) -
     model = families.load(part, device)
     found = {"parameters": families.parameters(family, model)}
     measures = family.measure(model) if hasattr(family, "measure") else []
+    small = recipe.data.channels > 1 and recipe.data.size <= 32
+    colours = COLOURS if small else None  # larger ones would show bands
     if hasattr(family, "heldout_pairs"):
         images, made = family.heldout_pairs(model, 32)
         rows = zip(images.split(16), to_uint8(made).split(16), strict=True)
-        save_grid(part / "reconstructions.png", torch.cat([each for pair in rows for each in pair]), 16)
+        save_grid(part / "reconstructions.png", torch.cat([each for pair in rows for each in pair]), 16, colours=colours)
     if not families.draws(family, recipe):
         return {"metrics": measures, **found}
-    save_grid(part / "samples.png", to_uint8(family.sample(model, 64, 0)), 8)
+    save_grid(part / "samples.png", to_uint8(family.sample(model, 64, 0)), 8, colours=colours)
     end = run / "replay" / f"{images_seen:012d}.png"
     if not end.exists():  # of a run that was stopped between two pictures
         save_grid(end, to_uint8(family.sample(model, REPLAY_SAMPLES, recipe.seed)), REPLAY_SAMPLES)

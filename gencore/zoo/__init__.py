@@ -1,9 +1,11 @@
 """The zoo: one folder for each trained model, with weights, recipe, card, curve and pictures.
 
-A folder holds ``ema.safetensors`` (half precision), ``recipe.json``, ``card.json``, ``curve.csv`` and
-``SHA256SUMS``; if it draws pictures, ``samples.png`` and ``replay.png``; if it encodes them, ``reconstructions.png``:
-held-out images in rows, each above what became of them. Families load their models from such a folder; the zoo only
-finds and verifies it. The folder ``studies`` holds tables: results of experiments that train too many models to ship.
+A folder holds ``ema.safetensors`` (eight bits or half precision), ``recipe.json``, ``card.json``, ``curve.csv`` and
+``SHA256SUMS``; if it draws pictures, ``samples.png`` and, but for a first stage, whose prior gives noise,
+``replay.png``; if it encodes them, ``reconstructions.png``: held-out images in rows, each above what became of them.
+Replays are exact; other small pictures in colour have a palette, for they are only looked at. Families load their
+models from such a folder; the zoo only finds and verifies it. The folder ``studies`` holds tables: results of
+experiments that train too many models to ship.
 """
 
 import csv
