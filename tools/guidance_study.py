@@ -4,7 +4,9 @@
     python tools/guidance_study.py runs/guidance --device cuda
 
 Writes ``gencore/zoo/studies/guidance.csv``, a row for each set of pictures. Rows that the folder's own table holds are not
-drawn again, so the run resumes; give another folder for other weights. About 5 core-minutes on one thread of an AMD EPYC.
+drawn again, so the run resumes; give another folder for other weights. There are three seeds; to draw one takes 4.8
+core-minutes on one thread of an AMD EPYC. The table that ships was made on an H200 beside ten other runs: its
+``core_seconds`` are those of the process that drove the GPU, and tell nothing of a CPU.
 
 A set has half as many pictures as there are held-out ones, is asked for what one half of these show, and is compared with
 that half; all sets of one seed start from the same noise. Rows whose ``real`` is 1 have the other half in the place of
