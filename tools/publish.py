@@ -35,7 +35,7 @@ from gencore.training.log import Curve
 from gencore.training.run import REPLAY_SAMPLES
 
 SAMPLES = 10_000
-COLOURS = 256  # in a palette, of pictures in colour that are only looked at; replays are exact
+COLOURS = 256  # in a palette, of pictures in colour that are only looked at
 
 
 def publish(
@@ -151,6 +151,8 @@ def _stack(paths: list[Path], target: Path) -> None:
     page = Image.new(rows[0].mode, (width, height * len(rows)))
     for number, row in enumerate(rows):
         page.paste(row, (0, number * height))
+    if page.mode != "L":
+        page = page.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
     page.save(target, optimize=True)
 
 

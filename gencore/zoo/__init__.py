@@ -3,8 +3,8 @@
 A folder holds ``ema.safetensors`` (eight bits or half precision), ``recipe.json``, ``card.json``, ``curve.csv`` and
 ``SHA256SUMS``; if it draws pictures, ``samples.png`` and, but for a first stage, whose prior gives noise,
 ``replay.png``; if it encodes them, ``reconstructions.png``: held-out images in rows, each above what became of them.
-Replays are exact; other small pictures in colour have a palette, for they are only looked at. Families load their
-models from such a folder; the zoo only finds and verifies it. The folder ``studies`` holds tables: results of
+Replays in colour, and other pictures in colour that are small, may have a palette, for they are only looked at. Families
+load their models from such a folder; the zoo only finds and verifies it. The folder ``studies`` holds tables: results of
 experiments that train too many models to ship.
 """
 
@@ -80,7 +80,8 @@ def replay(name: str) -> tuple[list[int], Tensor]:
     if not path.is_file() or not images_seen:
         raise InputError(f"zoo: {name} was published without a replay")
     with Image.open(path) as image:
-        page = torch.from_numpy(np.array(image))  # (rows H, 16 W) if grey, else with C at the end
+        plain = image.convert("RGB") if image.mode == "P" else image
+        page = torch.from_numpy(np.array(plain))  # (rows H, 16 W) if grey, else with C at the end
     rows, size = len(images_seen), page.shape[1] // COLUMNS
     if page.shape[:2] != (rows * size, COLUMNS * size):
         raise InputError(f"{path}: expected {rows} rows of {COLUMNS} square pictures, got {tuple(page.shape)}")
