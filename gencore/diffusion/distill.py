@@ -77,7 +77,7 @@ def train(
     """
     device = devices.pick_device(device)
     distributed.start(device)
-    networks = Networks(*(network.to(device) for network in build(recipe)))
+    networks = Networks(*(network.to(device, memory_format=torch.channels_last) for network in build(recipe)))
     adopt(recipe, networks, first_stage)
     examples = Examples(recipe, recipe.data.load("train"), networks.model, device)
     _check_teacher(recipe, teacher)

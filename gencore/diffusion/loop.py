@@ -73,7 +73,7 @@ def train(
         raise InputError("teacher: this recipe learns from data alone, and takes none")
     device = devices.pick_device(device)
     distributed.start(device)
-    networks = Networks(*(network.to(device) for network in build(recipe)))
+    networks = Networks(*(network.to(device, memory_format=torch.channels_last) for network in build(recipe)))
     adopt(recipe, networks, first_stage)
     examples = Examples(recipe, recipe.data.load("train"), networks.model, device)
     ema = EMA(networks.model, recipe.ema_half_life)

@@ -18,6 +18,7 @@ from gencore.diffusion import (
 from gencore.diffusion.sampling import build, conditions
 from gencore.errors import InputError
 from gencore.networks.denoising import DenoisingUNet
+from gencore.networks.dit import DiT
 from gencore.networks.unet import UNet
 from gencore.training import checkpoint, rng
 from gencore.training.log import read_curve
@@ -115,6 +116,24 @@ def test_micro_batches_give_the_gradients_of_one_batch(recipe, micro_batches):
     assert len(whole) == len(pieces) == 4
     same_gradients(pieces, whole)
     assert many.losses == pytest.approx(one.losses, rel=1e-3)
+
+
+@pytest.mark.parametrize("network", [TINY.network, DiT(28, patch=4, width=16, depth=1, heads=2)], ids=["unet", "dit"])
+def test_gradients_are_the_same_in_both_memory_layouts(network):
+    found, draw = [], torch.Generator().manual_seed(0)
+    x, t = torch.randn(16, 1, 28, 28, generator=draw), torch.rand(16, generator=draw)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model = build(replace(PLAIN, network=replace(network, conditions=()))).model
+        with torch.no_grad():  # what starts at zero would hide the gradients behind it
+            for number, p in enumerate(model.parameters()):
+                p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(number))
+        model.to(memory_format=layout)
+        (model(x, t) - x).square().mean().backward()
+        found.append([p.grad for p in model.parameters()])
+    largest = max(plain.abs().max().item() for plain in found[0])  # some are zero: of a bias before a normalisation
+    assert largest > 0
+    for plain, last in zip(*found, strict=True):
+        torch.testing.assert_close(last, plain, rtol=1e-4, atol=1e-6 * largest)
 
 
 def test_two_processes_train_what_one_does(tmp_path):
