@@ -26,9 +26,9 @@ TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 
 def run(*command, folder):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": os.getcwd()}
-    return subprocess.run(
-        [*TWO, *map(str, command)], env=environment, cwd=folder, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([*TWO, *map(str, command)], env=environment, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8])
@@ -53,6 +53,8 @@ def test_rows_are_gathered_in_order(tmp_path):
         "    all_rows = distributed.gather(rows, count)\n"
         "    assert torch.equal(all_rows, torch.arange(count)[:, None] * torch.ones(1, 3)), all_rows\n"
         "open(sys.argv[1] + str(distributed.rank()), 'w').close()\n"
+        "distributed.wait_for_all()\n"
+        "distributed.stop()\n"
     )
     run(script, tmp_path / "rank", folder=os.getcwd())
     assert {path.name for path in tmp_path.glob("rank*")} == {"rank0", "rank1"}
