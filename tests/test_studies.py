@@ -1,6 +1,7 @@
 """Tables of studies: what a tool writes is what a chapter reads, and a new table leaves the others as they are."""
 
 import pytest
+import torch
 
 from gencore import zoo
 from tools import studies
@@ -21,3 +22,22 @@ def test_what_is_written_is_read(folder):
     assert zoo.study("scales")[1]["distance"] == 0.3333333  # and the first is still vouched for
     studies.write("walks", rows[:1])
     assert len(zoo.study("walks")) == 1 and len(zoo.study("scales")) == 2
+
+
+def test_what_is_kept_is_not_made_again(tmp_path):
+    path, made = tmp_path / "features.pt", []
+
+    def make():
+        made.append(1)
+        return torch.arange(3.0)
+
+    for _ in range(2):
+        assert torch.equal(studies.kept(path, make), torch.arange(3.0))
+    assert made == [1] and [each.name for each in tmp_path.iterdir()] == ["features.pt"]
+
+    def broken():
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        studies.kept(tmp_path / "other.pt", broken)
+    assert not (tmp_path / "other.pt").exists()

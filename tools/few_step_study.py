@@ -52,14 +52,13 @@ class Study:
         """Return features of drawn digits, ``(COUNT, 64)``; all ways begin with the same noise."""
         weights = zoo.folder(name) / "ema.safetensors"
         path = self.folder / f"{name}_{sha256(weights)[:8]}_{sampler}_{evaluations}_{seed}.pt"
-        if not path.is_file():
+
+        def draw() -> Tensor:
             model = diffusion.load(weights.parent)
             model[0].model.to(self.device)
-            pictures = diffusion.sample(model, COUNT, seed, sampling=Sampling(sampler, steps=evaluations))
-            unfinished = path.with_suffix(".unfinished")
-            torch.save(self.features(to_uint8(pictures)), unfinished)
-            unfinished.replace(path)
-        return torch.load(path, weights_only=True)
+            return self.features(to_uint8(diffusion.sample(model, COUNT, seed, sampling=Sampling(sampler, steps=evaluations))))
+
+        return studies.kept(path, draw)
 
     def row(self, evaluations: int, seed: int) -> dict[str, float]:
         """Return a row."""

@@ -29,7 +29,7 @@ from gencore import cli, families, zoo
 from gencore.data import to_uint8
 from gencore.errors import InputError
 from gencore.integrity import write_sums
-from gencore.plots.grids import save_grid
+from gencore.plots.grids import save_grid, with_palette
 from gencore.training import checkpoint, device as devices, eight_bits, recipe_io
 from gencore.training.log import Curve
 from gencore.training.run import REPLAY_SAMPLES
@@ -152,7 +152,7 @@ def _stack(paths: list[Path], target: Path) -> None:
     for number, row in enumerate(rows):
         page.paste(row, (0, number * height))
     if page.mode != "L":
-        page = page.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+        page = with_palette(page, COLOURS)
     page.save(target, optimize=True)
 
 

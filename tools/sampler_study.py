@@ -29,7 +29,7 @@ from tools import studies
 
 MODEL = "flow_digits"
 COUNT, PIECE = 1000, 250
-SEEDS = dict.fromkeys((3, 5, 7, 9, 13, 25, 51), 3)  # how many, for a number of evaluations
+EVALUATIONS = (3, 5, 7, 9, 13, 25, 51)
 SAMPLERS = {
     "ancestral": Sampling("ancestral"),
     "ddim_half": Sampling("ddim", eta=0.5),
@@ -65,12 +65,11 @@ class Study:
         pieces = []
         for first in range(0, COUNT, PIECE):
             path = self.folder / f"{name}_{evaluations}_{seed}_{first}.pt"
-            if not path.is_file():
-                pictures = diffusion.sample(self.model, PIECE, seed, first, sampling=how)
-                unfinished = path.with_suffix(".unfinished")
-                torch.save(self.features(to_uint8(pictures)), unfinished)
-                unfinished.replace(path)
-            pieces.append(torch.load(path, weights_only=True))
+
+            def draw(first: int = first) -> Tensor:
+                return self.features(to_uint8(diffusion.sample(self.model, PIECE, seed, first, sampling=how)))
+
+            pieces.append(studies.kept(path, draw))
         return torch.cat(pieces)
 
     def row(self, evaluations: int, seed: int) -> dict[str, float]:
@@ -85,8 +84,8 @@ class Study:
 def main(folder: Path, device: str, most: int, seeds: int) -> None:
     """Fill the table, a row after each seed, so that a look is possible at any time."""
     study, rows = Study(folder, device), []
-    for evaluations in (each for each in SEEDS if each <= most):
-        for seed in range(min(SEEDS[evaluations], seeds)):
+    for evaluations in (each for each in EVALUATIONS if each <= most):
+        for seed in range(seeds):
             rows.append(study.row(evaluations, seed))
             print(rows[-1], flush=True)
             studies.write("samplers", rows)
@@ -96,8 +95,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where features are kept")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--most", type=int, default=max(SEEDS), help="leave out larger numbers of evaluations")
-    parser.add_argument("--seeds", type=int, default=max(SEEDS.values()), help="at most so many seeds")
+    parser.add_argument("--most", type=int, default=max(EVALUATIONS), help="leave out larger numbers of evaluations")
+    parser.add_argument("--seeds", type=int, default=3)
     torch.set_num_threads(1)
     keep_freed_memory()
     arguments = parser.parse_args()

@@ -17,7 +17,6 @@ thread of an AMD EPYC, 12 of them to draw.
 import argparse
 import hashlib
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -94,22 +93,13 @@ class Kept:
     def __call__(self, images: Tensor) -> Tensor:
         """Return features ``(N, D)`` on the CPU for images uint8 ``(N, C, H, W)``."""
         seen = hashlib.sha256(images.numpy().tobytes()).hexdigest()[:12]
-        return kept(self._folder / f"features_{self.dimension}_{seen}.pt", lambda: self._network(images))
-
-
-def kept(path: Path, make: Callable[[], Tensor]) -> Tensor:
-    """Return the tensor in a file, made first if it is not there."""
-    if not path.is_file():
-        unfinished = path.with_suffix(".unfinished")
-        torch.save(make(), unfinished)
-        unfinished.replace(path)
-    return torch.load(path, weights_only=True)
+        return studies.kept(self._folder / f"features_{self.dimension}_{seen}.pt", lambda: self._network(images))
 
 
 def drawn(name: str, count: int, device: str, folder: Path) -> Tensor:
     """Return a model's pictures, uint8 ``(count, 3, 32, 32)``, those that ``gencore evaluate`` draws."""
     weights = sha256(zoo.folder(name) / "ema.safetensors")[:8]
-    return kept(folder / f"{name}_{weights}_{SEED}_{count}.pt", lambda: cli.draw(name, count, SEED, device))
+    return studies.kept(folder / f"{name}_{weights}_{SEED}_{count}.pt", lambda: cli.draw(name, count, SEED, device))
 
 
 @torch.inference_mode()
@@ -122,7 +112,7 @@ def copied(images: Tensor, device: str, folder: Path) -> Tensor:
         pieces = to_float(images).split(100)
         return torch.cat([to_uint8(network.decode(network.encode(x.to(device))[0]).clamp(-1, 1).cpu()) for x in pieces])
 
-    return kept(folder / f"copies_{sha256(path / 'ema.safetensors')[:8]}_{len(images)}.pt", make)
+    return studies.kept(folder / f"copies_{sha256(path / 'ema.safetensors')[:8]}_{len(images)}.pt", make)
 
 
 def main(folder: Path, device: str, count: int) -> None:

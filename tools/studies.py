@@ -1,6 +1,11 @@
 """Tables of studies: the trainings or drawings behind a figure that are too many to ship, a row for each."""
 
 import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from gencore import zoo
 from gencore.integrity import write_sums
@@ -16,3 +21,12 @@ def write(name: str, rows: list[dict[str, float]], digits: int = 5) -> None:
         writer.writerow(rows[0])
         writer.writerows([f"{value:.{digits}g}" for value in each.values()] for each in rows)
     write_sums(FOLDER, sorted(path.name for path in FOLDER.glob("*.csv")))
+
+
+def kept(path: Path, make: Callable[[], Tensor]) -> Tensor:
+    """Return the tensor in a file, made first if it is not there; the file is written in one step."""
+    if not path.is_file():
+        unfinished = path.with_suffix(".unfinished")
+        torch.save(make(), unfinished)
+        unfinished.replace(path)
+    return torch.load(path, weights_only=True)

@@ -79,10 +79,13 @@ def save_grid(
     """
     page = Image.fromarray(tile(images, columns, scale=scale, gap=gap))
     if colours is not None:
-        page = page.convert("RGB").quantize(
-            colours, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
-        )
+        page = with_palette(page, colours)
     page.save(path, "PNG", optimize=True)
+
+
+def with_palette(page: Image.Image, colours: int) -> Image.Image:
+    """Return a picture in at most so many colours (2 to 256), which makes its file smaller."""
+    return page.convert("RGB").quantize(colours, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
 
 
 def image_grid(images: Tensor, columns: int, *, scale: int = 2, gap: int = 1, ax: "Axes | None" = None) -> "Axes":
