@@ -8,11 +8,10 @@ https://arxiv.org/abs/2207.12598, train with it in place of some of the conditio
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from gencore.errors import InputError
-from gencore.networks.embeddings import TimeEmbedding
+from gencore.networks.embeddings import TimeEmbedding, condition_tables, tell
 from gencore.networks.unet import UNet, UNetNetwork
 
 
@@ -67,27 +66,11 @@ class Teller(nn.Module):
     def __init__(self, conditions: tuple[int, ...], width: int) -> None:
         super().__init__()
         self.time = TimeEmbedding(width)
-        self.tables = nn.ModuleList([nn.Embedding(count + 1, width) for count in conditions])
+        self.tables = condition_tables(conditions, width)
 
     def forward(self, t: Tensor, cond: Tensor | None) -> Tensor:
-        """Return ``(B, width)`` for times ``(B,)`` and conditions, int64 ``(B, K)``; None tells nothing.
-
-        Raises
-        ------
-        InputError
-            If there are more or fewer conditions than the network knows.
-        IndexError
-            On the CPU, if one is below 0 or above its "not told"; to look at them first would make a GPU wait.
-        """
-        told = self.time(t)  # (B, width)
-        if cond is None:
-            none = [torch.full((len(t),), table.num_embeddings - 1, device=t.device) for table in self.tables]
-            cond = torch.stack(none, 1) if none else t.new_empty(len(t), 0)
-        if cond.shape != (len(t), len(self.tables)):
-            raise InputError(f"conditions {tuple(cond.shape)}: this network takes {(len(t), len(self.tables))}")
-        for column, table in zip(cond.unbind(1), self.tables, strict=True):
-            told = told + table(column)
-        return told
+        """Return ``(B, width)`` for times ``(B,)`` and conditions, int64 ``(B, K)``; errors as in `embeddings.tell`."""
+        return tell(self.time(t), self.tables, cond)  # (B, width)
 
 
 class DenoisingUNetNetwork(nn.Module):

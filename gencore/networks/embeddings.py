@@ -94,6 +94,53 @@ class TimeEmbedding(nn.Module):
         return self.layers(sinusoidal(self.scale * t, self.width))
 
 
+def condition_tables(conditions: tuple[int, ...], width: int) -> nn.ModuleList:
+    """Return, for each condition, one learned vector for each of its values, and one more for "not told"."""
+    return nn.ModuleList([nn.Embedding(count + 1, width) for count in conditions])
+
+
+def tell(vectors: Tensor, tables: nn.ModuleList, cond: Tensor | None) -> Tensor:
+    """Add to vectors ``(B, width)`` those of conditions, int64 ``(B, K)``; None tells nothing.
+
+    Raises
+    ------
+    InputError
+        If there are more or fewer conditions than tables.
+    IndexError
+        On the CPU, if one is below 0 or above its "not told"; to look at them first would make a GPU wait.
+    """
+    batch = len(vectors)
+    if cond is None:
+        none = [torch.full((batch,), table.num_embeddings - 1, device=vectors.device) for table in tables]
+        cond = torch.stack(none, 1) if none else vectors.new_empty(batch, 0)
+    if cond.shape != (batch, len(tables)):
+        raise InputError(f"conditions {tuple(cond.shape)}: this network takes {(batch, len(tables))}")
+    for column, table in zip(cond.unbind(1), tables, strict=True):
+        vectors = vectors + table(column)
+    return vectors
+
+
+class Conditions(nn.Module):
+    """Make one vector of all that is told.
+
+    Parameters
+    ----------
+    conditions : tuple of int
+        How many values each condition has; their number stands for "not told".
+    width : int
+        Length of the vector.
+    """
+
+    def __init__(self, conditions: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.tables = condition_tables(conditions, width)
+        self.register_buffer("nothing", torch.zeros(1, width), persistent=False)
+
+    def forward(self, cond: Tensor | None, batch: int) -> Tensor:
+        """Return ``(batch, width)`` for conditions, int64 ``(batch, K)``; None tells nothing. Errors as in `tell`."""
+        return tell(self.nothing.expand(batch, -1), self.tables, cond)
+
+
 def patchify(x: Tensor, patch: int) -> Tensor:
     """Cut images into square patches, read row by row.
 
