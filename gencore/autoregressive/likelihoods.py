@@ -26,6 +26,10 @@ class Categorical:
         """Return how many uniform numbers it takes to draw a place."""
         return grid.channels
 
+    def rounds(self, grid: Grid) -> int:
+        """Return how often a place must be asked until it is written: each round settles one channel more."""
+        return grid.channels
+
     def log_prob(self, params: Tensor, symbols: Tensor) -> Tensor:
         """Return the log-probability of each place in nats, ``(B, H, W)``.
 
