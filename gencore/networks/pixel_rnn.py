@@ -165,13 +165,15 @@ class RowLSTMLayer(nn.Module):
         self.from_state = nn.Linear(config.reach * width, 4 * width, bias=False)  # K^ss
         self.conditions = _silent(Conditions(grid.conditions, 4 * width))
         self.out = nn.Linear(width, 2 * width)
-        _remember(self.from_input.bias)
+        _remember(self.from_input.bias, width)
 
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
         """Return a map ``(H, W, B, 2h)`` for a map ``(H, W, B, 2h)`` and conditions, int64 ``(B, K)``."""
         columns, batch = x.shape[1:3]
-        gates = self.from_input(_beside(x, self.half, 0)) + self.conditions(cond, batch)  # (H, W, B, 4h)
-        h = c = x.new_zeros(columns, batch, self.width)
+        gates = self.from_input(_beside(x, self.half, 0))  # (H, W, B, 4h)
+        gates = gates + self.conditions(cond, batch).to(gates.dtype)
+        c = gates.new_zeros(columns, batch, self.width, dtype=self.out.weight.dtype)
+        h = c.to(gates.dtype)
         rows = []
         for row in gates.unbind(0):
             h, c = _lstm(row + self.from_state(_beside(h, self.half, self.half)), c)  # (W, B, h)
@@ -219,8 +221,7 @@ class DiagonalBiLSTMLayer(nn.Module):
         self.from_state = nn.Linear(2 * width, 2 * 4 * width, bias=False)  # K^ss, for the place above, then that beside
         self.conditions = _silent(Conditions(grid.conditions, 2 * 4 * width))
         self.out = nn.Linear(width, 2 * width)
-        for bias in self.from_input.bias.chunk(2):
-            _remember(bias)
+        _remember(self.from_input.bias, width)
         row, column = torch.arange(grid.size)[:, None], torch.arange(grid.size)
         diagonals = torch.stack([row + column, row + column.flip(0)]).flatten(1)  # the number of each place's diagonal
         order = diagonals.argsort(stable=True)  # (2, H W): places diagonal by diagonal, on each downwards
@@ -233,9 +234,10 @@ class DiagonalBiLSTMLayer(nn.Module):
         weight, bias = self._input(cond, batch)
         skewed = x.flatten(0, 1).index_select(0, self.order.flatten())  # (2 H W, B, 2h)
         gates = torch.bmm(skewed.view(2, n * n * batch, -1), weight)  # (2, H W B, 4h)
-        gates = gates.view(2, n * n, batch, -1) + bias[:, None]  # (2, H W, B, 4h)
+        gates = gates.view(2, n * n, batch, -1) + bias[:, None].to(gates.dtype)  # (2, H W, B, 4h)
         weight = self.from_state.weight.view(2, 4 * self.width, -1).mT.to(gates.dtype)  # (2, 2h, 4h), made narrow once
-        h = c = x.new_zeros(2, 0, batch, self.width)
+        c = gates.new_zeros(2, 0, batch, self.width, dtype=self.out.weight.dtype)
+        h = c.to(gates.dtype)
         found = []
         for diagonal in gates.split([n - abs(n - 1 - number) for number in range(2 * n - 1)], 1):  # (2, places, B, 4h)
             if diagonal.shape[1] > h.shape[1]:  # above its upper end, and beside its lower one, is nothing
@@ -345,10 +347,10 @@ class PixelRNNNetwork(nn.Module):
 
 def _lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """Return the new state h and cell c, ``(..., h)`` each, for sums ``(..., 4h)`` and the cell before: equation 3."""
-    opened, g = gates.split([3 * c.shape[-1], c.shape[-1]], -1)
-    o, f, i = opened.sigmoid().chunk(3, -1)
-    c = f * c + i * g.tanh()  # in float32 under autocast, for c starts so
-    return o * c.tanh(), c
+    o, f, i, _ = gates.sigmoid().chunk(4, -1)  # faster of all that lies together than of three quarters
+    g = gates[..., -c.shape[-1] :].tanh()
+    c = f * c + i * g  # under autocast in float32, as it starts, for errors add up
+    return o * c.to(o.dtype).tanh(), c
 
 
 def _beside(x: Tensor, left: int, right: int) -> Tensor:
@@ -357,9 +359,9 @@ def _beside(x: Tensor, left: int, right: int) -> Tensor:
     return torch.cat([padded.narrow(-3, shift, x.shape[-3]) for shift in range(left + 1 + right)], -1)
 
 
-def _remember(bias: Tensor) -> None:
-    """Let the forget gates of biases ``(4h,)`` start at 1."""
-    nn.init.ones_(bias.chunk(4)[1])
+def _remember(bias: Tensor, width: int) -> None:
+    """Let the forget gates of biases ``(directions 4h,)`` start at 1."""
+    nn.init.ones_(bias.view(-1, 4, width)[:, 1])
 
 
 def _silent(conditions: Conditions) -> Conditions:
