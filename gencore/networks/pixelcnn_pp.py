@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, elu, glu, pad
+from torch.nn.functional import conv2d, elu, glu, linear, pad
 
 from gencore.errors import InputError
 from gencore.networks.embeddings import Conditions
@@ -75,6 +75,19 @@ class PixelCNNPP:
 def concat_elu(h: Tensor) -> Tensor:
     """Return ELU of a map, then ELU of its negative: ``(B, 2C, H, W)`` for ``(B, C, H, W)``."""
     return torch.cat([elu(h), elu(-h)], dim=1)
+
+
+class Pointwise(nn.Conv2d):
+    """A convolution of 1x1, which takes the shortest way if it is given one place only."""
+
+    def __init__(self, channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(channels, out_channels, 1, bias=bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return ``(B, out_channels, H, W)`` for ``(B, channels, H, W)``."""
+        if h.shape[2:] == (1, 1):
+            return linear(h.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None]
+        return super().forward(h)
 
 
 class ShiftedConv(nn.Conv2d):
@@ -125,13 +138,15 @@ class Remembering:
 
     def __init__(self, conv: ShiftedConv, size: int) -> None:
         self.conv, self.size = conv, size
-        self.seen: Tensor | None = None  # the padded input, as far as it is known
+        self.weight = conv.weight.detach().permute(0, 2, 3, 1).flatten(1)  # (out_channels, rows * columns * channels)
+        self.seen: Tensor | None = None  # the padded input, as far as it is known; channels of a place lie together
 
     def write(self, h: Tensor, row: int, column: int) -> None:
         """Take note of input ``(B, channels, 1, n)``, which starts at a place."""
         conv, (b, channels, _, n) = self.conv, h.shape
         if self.seen is None:
-            self.seen = h.new_zeros(b, channels, conv.top + self.size, conv.left + self.size + max(conv.right, 0))
+            height, width = conv.top + self.size, conv.left + self.size + max(conv.right, 0)
+            self.seen = h.new_zeros(b, height, width, channels).permute(0, 3, 1, 2)  # (B, channels, height, width)
         self.seen[:, :, conv.top + row, conv.left + column : conv.left + column + n] = h[:, :, 0]
 
     def read(self, row: int, column: int, n: int) -> Tensor:
@@ -140,7 +155,7 @@ class Remembering:
         first, last = column * stride, (column + n - 1) * stride + columns
         window = self.seen[:, :, row * stride : row * stride + rows, first:last]
         if n == 1:
-            return _linear(self.conv, window)[:, :, None, None]
+            return linear(window.permute(0, 2, 3, 1).flatten(1), self.weight, self.conv.bias)[:, :, None, None]
         return conv2d(window, self.conv.weight, self.conv.bias, stride)
 
     def __call__(self, h: Tensor, row: int, column: int) -> Tensor:
@@ -169,7 +184,7 @@ class Block(nn.Module):
     def __init__(self, width: int, kernel: tuple[int, int], right: int, heard: int, told: bool) -> None:
         super().__init__()
         self.first = ShiftedConv(2 * width, width, kernel, right)
-        self.listen = nn.Conv2d(heard, width, 1, bias=False) if heard else None
+        self.listen = Pointwise(heard, width, bias=False) if heard else None
         self.second = ShiftedConv(2 * width, 2 * width, kernel, right)
         self.tell = nn.Linear(width, 2 * width, bias=False) if told else None
 
@@ -350,7 +365,7 @@ class PixelCNNPPNetwork(nn.Module):
         self.row_above = ShiftedConv(channels, width, (1, 3), right=1, shift=(1, 0))
         self.left = ShiftedConv(channels, width, (2, 1), shift=(0, 1))
         self.first, self.second = Level(config, second=False), Level(config, second=True)
-        self.head = nn.Conv2d(width, config.grid.numbers, 1)
+        self.head = Pointwise(width, config.grid.numbers)
 
     def forward(self, symbols: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return parameters ``(B, outputs, H, W)`` of each place's distribution.
@@ -404,7 +419,7 @@ class PixelCNNPPNetwork(nn.Module):
                 said[: len(new)] = new  # lower resolutions have a new row only if this one's number is even
             h = row_above.read(row, column, 1) + left.read(row, column, 1)  # (B, width, 1, 1)
             h, _ = second(h, told, row, column, said)
-            return _linear(self.head, elu(h))
+            return self.head(elu(h)).flatten(1)  # (B, outputs)
 
         return at
 
@@ -412,8 +427,3 @@ class PixelCNNPPNetwork(nn.Module):
         """Return symbols as maps, with one of ones: ``(B, channels, H, W)``."""
         x = self.embedding(symbols)
         return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
-
-
-def _linear(conv: nn.Conv2d, window: Tensor) -> Tensor:
-    """Return the only output of a convolution, ``(B, out_channels)``, for an input of the kernel's size."""
-    return nn.functional.linear(window.flatten(1), conv.weight.flatten(1), conv.bias)
