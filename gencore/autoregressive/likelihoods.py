@@ -174,7 +174,8 @@ class LogisticMixture:
             component = logits.argmax(1)  # (B,)
         else:
             component = draw_categorical((logits / temperature).softmax(1), u[:, 0])
-        location, log_scale, coefficients = (each[torch.arange(len(u)), :, component].double() for each in rest)  # (B, C)
+        rows = torch.arange(len(u), device=u.device)
+        location, log_scale, coefficients = (each[rows, :, component].double() for each in rest)  # (B, C)
         noise = temperature * log_scale.exp() * torch.logit(u[:, 1:].double(), eps=1e-12)  # (B, C)
         symbols, values = [], torch.empty_like(noise)
         for channel in range(channels):
