@@ -74,14 +74,15 @@ class Categorical:
 class LogisticMixture:
     """A mixture of logistic distributions, cut into levels: near levels get near probabilities.
 
-    Salimans et al. 2017, https://arxiv.org/abs/1701.05517, sections 2.1 and 2.2. Level s of L lies at 2 s / (L - 1) - 1,
-    from -1 to 1, and has the probability of the interval of 1 / (L - 1) to either side; the lowest level's interval reaches
-    down to minus infinity, the highest one's up to infinity. The channels of a place share the component; given it, the
-    locations of green and blue depend linearly on the channels before, with coefficients between -1 and 1.
+    Salimans et al. 2017, https://arxiv.org/abs/1701.05517, sections 2.1 and 2.2. Level s of L lies at 2 s / (L - 1) -
+    1, from -1 to 1, and has the probability of the interval of 1 / (L - 1) to either side; the lowest level's
+    interval reaches down to minus infinity, the highest one's up to infinity. The channels of a place share the
+    component; given it, the locations of green and blue depend linearly on the channels before, with coefficients
+    between -1 and 1.
 
     The parameters of a place, `components` numbers each: logits of the components; the location in each channel; the
-    logarithm of the scale in each channel, cut to between -7 and 3; for 3 channels, the coefficients, before tanh, of red in
-    green, of red in blue, and of green in blue.
+    logarithm of the scale in each channel, cut to between -7 and 3; for 3 channels, the coefficients, before tanh, of
+    red in green, of red in blue, and of green in blue.
 
     Attributes
     ----------
@@ -157,7 +158,8 @@ class LogisticMixture:
         params, u : Tensor
             Parameters of one place, and what decides: first on the component, then on each channel.
         temperature : float
-            Divides the logits of the components, and multiplies the scales. 0 takes the middle of the likeliest component.
+            Divides the logits of the components, and multiplies the scales. 0 takes the middle of the
+            likeliest component.
         top_p : float
             Must be 1: values are not ranked here.
 
@@ -189,7 +191,7 @@ class LogisticMixture:
         return 1 + 2 * channels + channels * (channels - 1) // 2
 
     def _split(self, params: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return logits ``(B, K, ...)``; locations, logarithms of scales and coefficients, ``(B, C or C (C - 1) / 2, K, ...)``."""
+        """Return logits ``(B, K, ...)``, locations and logarithms of scales ``(B, C, K, ...)``, and coefficients."""
         kinds = at_least_float32(params).unflatten(1, (self._kinds(channels), self.components))  # (B, kinds, K, ...)
         logits, location, log_scale, coefficients = kinds.split(
             [1, channels, channels, channels * (channels - 1) // 2], dim=1
@@ -208,11 +210,12 @@ class LogisticMixture:
         above, below = (distance + half_bin) * narrowness, (distance - half_bin) * narrowness
         # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)): no difference of nearly equal numbers
         inside = logsigmoid(above) + logsigmoid(-below) + torch.log(-torch.expm1(-2 * half_bin * narrowness))
-        return inside.where(symbols < self.levels - 1, logsigmoid(-below)).where(symbols > 0, logsigmoid(above))
+        log_p = inside.where(symbols < self.levels - 1, logsigmoid(-below))
+        return log_p.where(symbols > 0, logsigmoid(above))
 
 
 def _depend(location: Tensor, coefficients: Tensor, values: Tensor, channel: int) -> Tensor:
-    """Return where a channel's distribution lies, given the values of the channels before; all have channels in dimension 1."""
+    """Return where a channel's distribution lies, given the values of those before; channels are dimension 1."""
     first = channel * (channel - 1) // 2  # of its own coefficients
     middle = location[:, channel]
     for before in range(channel):

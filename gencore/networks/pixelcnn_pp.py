@@ -1,28 +1,32 @@
 """PixelCNN++: Salimans, Karpathy, Chen & Kingma 2017.
 
 "PixelCNN++: improving the PixelCNN with discretized logistic mixture likelihood and other modifications",
-https://arxiv.org/abs/1701.05517, sections 2.3 and 2.4 and figure 2. Two streams of maps run through a network shaped like a
-U. The first knows the rows above a place, and looks up and to both sides; the second knows what stands on the left in its own
-row too, looks up and left, and listens to the first in each of its blocks. No weight is masked: where a layer looks follows
-from the sides on which its input is padded. Convolutions with stride 2 lead to lower resolutions, transposed ones lead
-back, and each map of the way down is heard by one block of the way up. A block of the paper's code is, with the concatenated
-ELU ``e(x) = [ELU(x), ELU(-x)]``, with ``a`` for all that it listens to, and ``c`` for what is told::
+https://arxiv.org/abs/1701.05517, sections 2.3 and 2.4 and figure 2. Two streams of maps run through a network shaped
+like a U. The first knows the rows above a place, and looks up and to both sides; the second knows what stands on the
+left in its own row too, looks up and left, and listens to the first in each of its blocks. No weight is masked: where
+a layer looks follows from the sides on which its input is padded. Convolutions with stride 2 lead to lower
+resolutions, transposed ones lead back, and each map of the way down is heard by one block of the way up. A block of
+the paper's code is, with the concatenated ELU ``e(x) = [ELU(x), ELU(-x)]``, with ``a`` for all that it listens to,
+and ``c`` for what is told::
 
     y = conv(e(x)) + V e(a)
     p, q = conv(e(y)) + W c
     x + p * sigmoid(q)
 
-One place at a time is computed as in Ramachandran et al. 2017, "Fast generation for convolutional autoregressive models",
-https://arxiv.org/abs/1704.06001: all maps are kept, the first stream is computed a row at a time when a row begins, and a
-lower resolution only at the places where it has something new, which are those of even row and column.
+One place at a time is computed as in Ramachandran et al. 2017, "Fast generation for convolutional autoregressive
+models", https://arxiv.org/abs/1704.06001: all maps are kept, the first stream is computed a row at a time when a row
+begins, and a lower resolution only at the places where it has something new, which are those of even row and column.
 
-What a place depends on: nothing of itself or after it. With ``M`` blocks in each stream and one resolution, it is the
-``2 M + 1`` places on its left, and in each of the ``2 M + 3`` rows above all from ``2 M + 2`` columns on the left to
-``2 M + 1`` columns on the right: there is no blind spot. Lower resolutions carry farther.
+What a place depends on: nothing of itself or after it. With B ``blocks`` and one resolution, it is the ``4 B + 1``
+places on its left, and in each of the ``4 B + 3`` rows above all from ``4 B + 2`` columns on the left to ``4 B + 1``
+on the right: there is no blind spot. Lower resolutions carry farther, but have nothing new for an odd row. With two
+of them, a place of an even row depends on all before it, as far as they carry; one of an odd row knows no more than
+``4 B + 2`` places to the left in its own row, and to the right in the row above.
 
-Deviations: no dropout; no weight normalisation, and so no first weights that follow from data, but PyTorch's own, by which a
-block starts near the identity as well; streams are shifted before their first convolutions and not after, so that places
-at the border get the bias too. As in the paper's code, the input has one more channel, of ones: it is zero only outside.
+Deviations: no dropout; no weight normalisation, and so no first weights that follow from data, but PyTorch's own, by
+which a block starts near the identity as well; streams are shifted before their first convolutions and not after, so
+that places at the border get the bias too. As in the paper's code, the input has one more channel, of ones: it is
+zero only outside.
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +39,7 @@ from gencore.errors import InputError
 from gencore.networks.embeddings import Conditions
 from gencore.networks.symbols import At, Grid, SymbolEmbedding, check_symbols
 
-Said = list[list[Tensor]]  # for each resolution, what the first stream's blocks say to those of the second, (B, 2C, H, W)
+Said = list[list[Tensor]]  # for each resolution, what the first stream's blocks say to the second's, (B, 2C, H, W)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class ShiftedConv(nn.Conv2d):
         shift: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__(channels, out_channels, kernel, stride)
-        self.top, self.bottom = kernel[0] - 1 + shift[0], -shift[0]  # rows of zeros above and below; below 0: rows cut off
+        self.top, self.bottom = kernel[0] - 1 + shift[0], -shift[0]  # rows of zeros; where negative, rows cut off
         self.left, self.right = kernel[1] - 1 - right + shift[1], right - shift[1]
 
     def forward(self, h: Tensor) -> Tensor:
@@ -292,9 +296,8 @@ class RememberingLevel:
 
     def __init__(self, level: Level, size: int) -> None:
         self.level, self.size = level, size
-        self.convs = {
-            block: [Remembering(conv, size) for conv in (block.first, block.second)] for block in (*level.down, *level.up)
-        }
+        blocks = (*level.down, *level.up)
+        self.convs = {block: [Remembering(conv, size) for conv in (block.first, block.second)] for block in blocks}
         self.enlarged: Tensor | None = None  # (B, width, size, size): what has come up from the level below
         if level.below is not None:
             self.halve = Remembering(level.halve, size)

@@ -1,4 +1,4 @@
-"""The mixture of discretised logistics: a distribution at any parameters, the paper's formula, and draws that follow it."""
+"""The mixture of discretised logistics: it sums to one, is the paper's formula, and draws follow it."""
 
 import math
 from dataclasses import replace
@@ -149,7 +149,7 @@ def test_draws_follow_the_probabilities(channels, levels):
 
 
 def test_a_temperature_sharpens_components_and_scales():
-    """One place at temperature T has the distribution of logits over T and scales times T; at 0, the likeliest middle."""
+    """At temperature T, draws are those of logits over T and scales times T; at 0, the likeliest middle."""
     mixture, count = LogisticMixture(2, 8), 2000
     params, u = params_of_one([0.4, 0.0], [-0.5, 0.6], [-1.5, -1.0]), uniforms(count, 2)
     sharper = params_of_one([0.8, 0.0], [-0.5, 0.6], [-1.5 + math.log(0.5), -1.0 + math.log(0.5)])
