@@ -1,6 +1,6 @@
 """Autoregressive models: likelihoods, the next symbol as objective, one loop, drawing place by place, recipes."""
 
-from gencore.autoregressive.likelihoods import Categorical
+from gencore.autoregressive.likelihoods import Categorical, LogisticMixture
 from gencore.autoregressive.loop import train
 from gencore.autoregressive.objectives import Draw, Networks, NextSymbol
 from gencore.autoregressive.recipes import AutoregressiveRecipe, Sampling
@@ -21,6 +21,7 @@ __all__ = [
     "AutoregressiveRecipe",
     "Categorical",
     "Draw",
+    "LogisticMixture",
     "Networks",
     "NextSymbol",
     "Pixels",

@@ -8,6 +8,8 @@ To write, the network is asked place by place, just as when it draws: only so do
 the last bit; see `gencore.training.lossless`.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from constriction import stream
@@ -94,7 +96,7 @@ def decompress(trained: tuple[Networks, AutoregressiveRecipe], data: bytes) -> T
         if theirs != _fingerprint(trained):
             raise InputError("compressed images: written with other weights, or on a machine that computes otherwise")
         for batch in images.split(AT_ONCE):
-            written = torch.zeros(len(batch), *model.grid.shape, dtype=torch.int64)
+            written = torch.zeros(len(batch), *model.config.grid.shape, dtype=torch.int64)
             for row, column, table in _tables(trained, written):
                 written[:, 0, row, column] = torch.from_numpy(coder.decode(SYMBOLS, table)).long()
             batch.copy_(to_uint8(recipe.pixels.read(written)))
@@ -103,12 +105,14 @@ def decompress(trained: tuple[Networks, AutoregressiveRecipe], data: bytes) -> T
     return images
 
 
-def _tables(trained: tuple[Networks, AutoregressiveRecipe], written: Tensor):
+def _tables(
+    trained: tuple[Networks, AutoregressiveRecipe], written: Tensor
+) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yield each place with the probabilities of its symbols, float32 ``(B, levels)``, given what is written before."""
     (model,), recipe = trained
     at = model.incremental(written, None)
-    for row in range(model.grid.size):
-        for column in range(model.grid.size):
+    for row in range(model.config.grid.size):
+        for column in range(model.config.grid.size):
             p = recipe.objective.likelihood.probabilities(at(row, column))  # (B, 1, levels)
             yield row, column, np.ascontiguousarray(p[:, 0].float().numpy())
 
@@ -116,11 +120,11 @@ def _tables(trained: tuple[Networks, AutoregressiveRecipe], written: Tensor):
 def _check(trained: tuple[Networks, AutoregressiveRecipe]) -> tuple[Networks, AutoregressiveRecipe]:
     """Return the model, if it can compress."""
     (model,), recipe = trained
-    if isinstance(model, CodedNetwork) or model.grid.channels != 1 or not hasattr(model, "incremental"):
+    if isinstance(model, CodedNetwork) or model.config.grid.channels != 1 or not hasattr(model, "incremental"):
         raise InputError("this model cannot compress: it must write pixels of one channel, place by place")
     return trained
 
 
 def _fingerprint(trained: tuple[Networks, AutoregressiveRecipe]) -> bytes:
     (model,), _ = trained
-    return fingerprint(model, model(torch.zeros(1, *model.grid.shape, dtype=torch.int64), None))
+    return fingerprint(model, model(torch.zeros(1, *model.config.grid.shape, dtype=torch.int64), None))

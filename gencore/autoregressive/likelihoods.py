@@ -121,6 +121,10 @@ class LogisticMixture:
         """Return how many uniform numbers it takes to draw a place: for the component, and for each channel."""
         return 1 + grid.channels
 
+    def rounds(self, grid: Grid) -> int:
+        """Return how often a place must be asked until it is written: once, for its channels depend on each other here."""
+        return 1
+
     def log_prob(self, params: Tensor, symbols: Tensor) -> Tensor:
         """Return the log-probability of each place in nats, ``(B, H, W)``.
 

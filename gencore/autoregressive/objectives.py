@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from gencore.autoregressive.likelihoods import Categorical
+from gencore.autoregressive.likelihoods import Categorical, LogisticMixture
 from gencore.networks.symbols import Grid
 from gencore.training.loss import Loss
 
@@ -37,11 +37,11 @@ class NextSymbol:
 
     Attributes
     ----------
-    likelihood : Categorical
+    likelihood : Categorical or LogisticMixture
         The distribution of one place.
     """
 
-    likelihood: Categorical = Categorical()
+    likelihood: Categorical | LogisticMixture = Categorical()
 
     def __call__(self, networks: Networks, symbols: Tensor, cond: Tensor | None, draw: Draw) -> Loss:
         """Return the mean surprise of a place.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from gencore.autoregressive.likelihoods import LogisticMixture
 from gencore.autoregressive.objectives import NextSymbol
 from gencore.autoregressive.symbols import Pixels
 from gencore.data import Binarise, BinarisedMnist, CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
@@ -11,7 +12,9 @@ from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.coded import Coded
 from gencore.networks.gated_pixelcnn import GatedPixelCNN
 from gencore.networks.image_transformer import ImageTransformer
+from gencore.networks.pixel_rnn import DiagonalBiLSTM, PixelRNN, RowLSTM
 from gencore.networks.pixelcnn import PixelCNN
+from gencore.networks.pixelcnn_pp import PixelCNNPP
 from gencore.networks.quantiser import Codebook
 from gencore.networks.symbols import Grid
 from gencore.networks.transformer import Transformer
@@ -53,7 +56,7 @@ class AutoregressiveRecipe:
     ----------
     data : data spec
         What to learn from.
-    network : PixelCNN, GatedPixelCNN, ImageTransformer or Coded
+    network : PixelRNN, PixelCNN, GatedPixelCNN, PixelCNNPP, ImageTransformer or Coded
         Kind and sizes of the network. `Coded` writes the codes of a first stage, the others write pixels.
     pixels : Pixels
         How pixels become symbols; for networks that write pixels.
@@ -96,7 +99,7 @@ class AutoregressiveRecipe:
     """
 
     data: Digits | Emoji | Shapes | Mnist | BinarisedMnist | FashionMnist | Cifar10 | CelebA | ImageFolder
-    network: PixelCNN | GatedPixelCNN | ImageTransformer | Coded
+    network: PixelRNN | PixelCNN | GatedPixelCNN | PixelCNNPP | ImageTransformer | Coded
     pixels: Pixels = Pixels()
     objective: NextSymbol = NextSymbol()
     told: Told = ()
@@ -189,6 +192,29 @@ def transformer_binarised() -> AutoregressiveRecipe:
     )
 
 
+def row_lstm_binarised() -> AutoregressiveRecipe:
+    """Row LSTM on the symbols of `gated_binarised`.
+
+    Not run yet.
+    """
+    return replace(
+        gated_binarised(),
+        network=PixelRNN(Grid(14, levels=16, named=True), RowLSTM(3), width=48, depth=4, kernel=5),
+        images=100_000,
+    )
+
+
+def diagonal_binarised() -> AutoregressiveRecipe:
+    """Diagonal BiLSTM on the symbols of `gated_binarised`.
+
+    Not run yet.
+    """
+    return replace(
+        row_lstm_binarised(),
+        network=PixelRNN(Grid(14, levels=16, named=True), DiagonalBiLSTM(), width=48, depth=4, kernel=5),
+    )
+
+
 def pixelcnn_digits() -> AutoregressiveRecipe:
     """PixelCNN of 2016 on the 9,000 training digits, black and white, pixel by pixel: the one with the blind spot.
 
@@ -200,6 +226,24 @@ def pixelcnn_digits() -> AutoregressiveRecipe:
         pixels=Pixels(2),
         augmentation=Binarise(),
         images=100_000,
+        precision="bf16",
+    )
+
+
+def mixture_digits() -> AutoregressiveRecipe:
+    """PixelCNN++ on the 9,000 training digits, 256 grey levels, told each digit's class: this family's entry on digits.
+
+    Not run yet.
+    """
+    likelihood = LogisticMixture(5)
+    return AutoregressiveRecipe(
+        data=Digits(),
+        network=PixelCNNPP(Grid(28, levels=256, outputs=15, conditions=(10,)), width=32, blocks=1, resolutions=2),
+        objective=NextSymbol(likelihood),
+        told=("class",),
+        drop=0.1,
+        images=100_000,
+        optimiser=AdamW(lr=2e-3, weight_decay=1e-2, beta2=0.99),
         precision="bf16",
     )
 

@@ -1,14 +1,14 @@
 """From uniform numbers to pictures, from pictures to their probability, and from a folder to networks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from gencore.autoregressive.examples import encode
-from gencore.autoregressive.likelihoods import Categorical
+from gencore.autoregressive.likelihoods import Categorical, LogisticMixture
 from gencore.autoregressive.objectives import Networks
 from gencore.autoregressive.recipes import AutoregressiveRecipe, Sampling
 from gencore.data import ImageSet, to_float
@@ -17,14 +17,19 @@ from gencore.errors import InputError
 from gencore.networks.coded import Coded, CodedNetwork
 from gencore.networks.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNNetwork
 from gencore.networks.image_transformer import ImageTransformer, ImageTransformerNetwork
+from gencore.networks.pixel_rnn import PixelRNN, PixelRNNNetwork
 from gencore.networks.pixelcnn import PixelCNN, PixelCNNNetwork
+from gencore.networks.pixelcnn_pp import PixelCNNPP, PixelCNNPPNetwork
+from gencore.networks.symbols import Grid
 from gencore.training import checkpoint, rng
 
 
 def build(recipe: AutoregressiveRecipe) -> Networks:
     """Build the network with the weights that the recipe's seed draws."""
     kinds = {
+        PixelRNN: PixelRNNNetwork,
         PixelCNN: PixelCNNNetwork,
+        PixelCNNPP: PixelCNNPPNetwork,
         GatedPixelCNN: GatedPixelCNNNetwork,
         ImageTransformer: ImageTransformerNetwork,
         Coded: CodedNetwork,
@@ -138,10 +143,10 @@ def draw_symbols(
     sampling: Sampling | None = None,
     given: Tensor | None = None,
     known: Tensor | None = None,
-):
+) -> Iterator[Tensor]:
     """Yield symbols ``(B, C, H, W)``, batch by batch; parameters as for `sample`."""
     (network,), recipe = model
-    how, grid, likelihood = recipe.sampling if sampling is None else sampling, network.grid, recipe.objective.likelihood
+    how, grid, likelihood = recipe.sampling if sampling is None else sampling, network.config.grid, recipe.objective.likelihood
     device = next(network.parameters()).device
     cond = asked_for(recipe, count, seed, first) if cond is None else cond
     check_conditions(recipe, cond, count)
@@ -156,7 +161,7 @@ def draw_symbols(
 
 def write(
     network: nn.Module,
-    likelihood: Categorical,
+    likelihood: Categorical | LogisticMixture,
     cond: Tensor,
     hidden: Tensor,
     u: Tensor,
@@ -171,7 +176,7 @@ def write(
     ----------
     network : Module
         One that has ``incremental``.
-    likelihood : Categorical
+    likelihood : Categorical or LogisticMixture
         The distribution of a place.
     cond, hidden : Tensor
         Conditions ``(B, K)``, and the same not told.
@@ -189,7 +194,7 @@ def write(
     Tensor
         int64 ``(B, C, H, W)``.
     """
-    grid, guided = network.grid, how.guidance != 1 and cond.shape[1] > 0
+    grid, guided = network.config.grid, how.guidance != 1 and cond.shape[1] > 0
     symbols = torch.zeros(len(u), *grid.shape, dtype=torch.int64, device=u.device)
     seen = symbols.repeat(2, 1, 1, 1) if guided else symbols  # what the network looks at: guided, everything twice
     at = network.incremental(seen, torch.cat([cond, hidden]) if guided else cond)
@@ -300,7 +305,7 @@ def first_stage(recipe: AutoregressiveRecipe) -> str | None:
     return recipe.first_stage
 
 
-def check_given(grid, given: Tensor | None, known: Tensor | None, count: int) -> None:
+def check_given(grid: Grid, given: Tensor | None, known: Tensor | None, count: int) -> None:
     """Raise `InputError` unless given symbols and known places fit the grid, and come together."""
     if (given is None) != (known is None):
         raise InputError("given, known: give both or none")

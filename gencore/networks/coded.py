@@ -64,7 +64,7 @@ class CodedNetwork(OnFirstStage):
     def __init__(self, config: Coded) -> None:
         super().__init__(config.first)
         kinds = {GatedPixelCNN: GatedPixelCNNNetwork, ImageTransformer: ImageTransformerNetwork}
-        self.config, self.grid = config, config.grid
+        self.config = config
         self.writer = kinds[type(config.writer)](config.writer)
 
     def forward(self, symbols: Tensor, cond: Tensor | None = None, u: Tensor | None = None) -> Tensor:

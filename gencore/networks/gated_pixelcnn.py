@@ -112,7 +112,7 @@ class GatedPixelCNNNetwork(nn.Module):
     def __init__(self, config: GatedPixelCNN) -> None:
         super().__init__()
         grid, width, reach = config.grid, config.width, config.kernel // 2
-        self.config, self.grid = config, grid
+        self.config = config
         self.embed = SymbolEmbedding(grid, width)
         self.vertical = nn.Conv2d(self.embed.channels, width, (reach + 1, config.kernel))
         self.horizontal = nn.Conv2d(self.embed.channels, width, (1, reach))  # ends before its place: mask A
@@ -128,7 +128,7 @@ class GatedPixelCNNNetwork(nn.Module):
         InputError
             If symbols or conditions do not fit the network.
         """
-        check_symbols(self.grid, symbols)
+        check_symbols(self.config.grid, symbols)
         x = self.embed(symbols)  # (B, C, H, W)
         v = rows_above(self.vertical, x)  # (B, width, H, W)
         h = self.horizontal(pad(x, (self.horizontal.kernel_size[1], 0))[:, :, :, :-1]) + lower(v)

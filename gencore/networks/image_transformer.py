@@ -73,7 +73,7 @@ class ImageTransformerNetwork(nn.Module):
     def __init__(self, config: ImageTransformer) -> None:
         super().__init__()
         grid, width, near = config.grid, config.transformer.width, config.near
-        self.config, self.grid = config, grid
+        self.config = config
         self.table = nn.Embedding(grid.levels, width)
         self.rows = nn.Parameter(torch.randn(grid.size, 1, width))
         self.columns = nn.Parameter(torch.randn(1, grid.size, width))
@@ -96,7 +96,7 @@ class ImageTransformerNetwork(nn.Module):
         InputError
             If symbols or conditions do not fit the network.
         """
-        check_symbols(self.grid, symbols)
+        check_symbols(self.config.grid, symbols)
         return self.from_vectors(self.table(symbols[:, 0]), cond, u)
 
     def from_vectors(self, x: Tensor, cond: Tensor | None = None, u: Tensor | None = None) -> Tensor:

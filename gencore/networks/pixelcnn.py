@@ -143,7 +143,7 @@ class PixelCNNNetwork(nn.Module):
     def __init__(self, config: PixelCNN) -> None:
         super().__init__()
         grid, width = config.grid, config.width
-        self.config, self.grid = config, grid
+        self.config = config
         self.embed = SymbolEmbedding(grid, width)
         self.stem = MaskedConv2d(self.embed.channels, width, config.kernel, "A", grid.channels)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.depth)])
@@ -158,7 +158,7 @@ class PixelCNNNetwork(nn.Module):
         InputError
             If symbols or conditions do not fit the network.
         """
-        check_symbols(self.grid, symbols)
+        check_symbols(self.config.grid, symbols)
         h = self.stem(self.embed(symbols))  # (B, width, H, W)
         for block in self.blocks:
             h = block(h, cond)
