@@ -1,7 +1,7 @@
 """Hidden symbols: learn to guess them from those that are visible, and draw many at once.
 
-Chang et al. 2022, "MaskGIT: masked generative image transformer", https://arxiv.org/abs/2202.04200: training, section 3.1
-(equation 1), iterative decoding, section 3.2, the cosine schedule, section 3.3.
+Chang et al. 2022, "MaskGIT: masked generative image transformer", https://arxiv.org/abs/2202.04200: training, section 3.1,
+iterative decoding, section 3.2, the cosine schedule, section 3.3.
 
 Symbols that are drawn in the same step do not see each other: the step draws from the product of their distributions, not
 from their joint distribution. One symbol a step in random order would be exact, if the network were. Drawing the confident
@@ -34,7 +34,7 @@ class Networks(NamedTuple):
 
 
 class Hiding(NamedTuple):
-    """The randomness of one loss evaluation, uniform in [0, 1): ``ratio (B,)`` says how many are hidden, ``order (B, N)`` which."""
+    """The randomness of one loss, uniform in [0, 1): ``ratio (B,)`` says how many are hidden, ``order (B, N)`` which."""
 
     ratio: Tensor
     order: Tensor
@@ -53,7 +53,7 @@ def hidden_places(draw: Hiding) -> Tensor:
 
 @dataclass(frozen=True)
 class MaskedSymbols:
-    """Cross-entropy of hidden symbols given the visible ones (equation 1).
+    """Cross-entropy of hidden symbols given the visible ones (section 3.1).
 
     Attributes
     ----------
@@ -145,7 +145,8 @@ def draw(
     if known is not None and known.shape != shape:
         raise InputError(f"known symbols of shape {tuple(known.shape)}: need {shape}")
     symbols = torch.full(shape, mask, device=u.device) if known is None else known
-    progress = torch.arange(1, u.shape[1] + 1, device=u.device) / u.shape[1]  # (steps,)
+    steps = torch.arange(1, u.shape[1] + 1, device=u.device)
+    progress = steps.double() / u.shape[1]  # (steps,)
     left = (symbols == mask).sum((1, 2, 3))  # (B,)
     planned = (share_hidden(progress) * left[:, None]).floor()  # (B, steps)
     for step in range(u.shape[1]):
@@ -157,7 +158,7 @@ def draw(
         confidence = log_p.gather(2, drawn[..., None])[..., 0] + temperature * (1 - progress[step]) * gumbel
         confidence = confidence.masked_fill(~hidden, float("inf"))
         left = torch.minimum(planned[:, step], left - 1).clamp(min=0)  # at least one new
-        rank = confidence.argsort(1, descending=True, stable=True).argsort(1)  # 0 for the most confident
+        rank = confidence.argsort(dim=1, descending=True, stable=True).argsort(1)  # 0 for the most confident
         symbols = torch.where(hidden & (rank < places - left[:, None]), drawn, written).view(shape)
         yield symbols
 
