@@ -139,7 +139,7 @@ def draw(
     """
     grid = network.config.grid
     mask, places = grid.levels, grid.size**2
-    if u.dim() != 4 or u.shape[1] < 1 or tuple(u.shape[2:]) != (2, places):
+    if tuple(u.shape[2:]) != (2, places) or u.shape[1] < 1:
         raise InputError(f"uniform numbers of shape {tuple(u.shape)}: need (B, steps, 2, {places}), and a step")
     shape = (len(u), *grid.shape)
     if known is not None and known.shape != shape:
@@ -157,7 +157,7 @@ def draw(
         gumbel = -torch.log(-torch.log(u[:, step, 1].clamp(min=torch.finfo(u.dtype).tiny)))
         confidence = log_p.gather(2, drawn[..., None])[..., 0] + temperature * (1 - progress[step]) * gumbel
         confidence = confidence.masked_fill(~hidden, float("inf"))
-        left = torch.minimum(planned[:, step], left - 1).clamp(min=0)  # at least one new
+        left = torch.minimum(planned[:, step], left - 1)  # at least one new, while there is one
         rank = confidence.argsort(dim=1, descending=True, stable=True).argsort(1)  # 0 for the most confident
         symbols = torch.where(hidden & (rank < places - left[:, None]), drawn, written).view(shape)
         yield symbols

@@ -251,8 +251,9 @@ def test_guidance_goes_from_untold_to_told():
     assert torch.equal(drawn(net, 4, cond=cond, guidance=0.0, untold=untold)[-1], not_told)
     assert torch.equal(drawn(net, 4, cond=cond, guidance=0.0)[-1], not_told)  # None tells nothing
     hidden = torch.full((3, 1, 4, 4), MASK)
-    a, b = net(hidden, cond), net(hidden, untold)
-    torch.testing.assert_close(masked.guided_logits(net, hidden, cond, 2.5, untold), 2.5 * a - 1.5 * b)
+    other = torch.tensor([[3], [2], [0]])
+    a, b = net(hidden, cond), net(hidden, other)
+    torch.testing.assert_close(masked.guided_logits(net, hidden, cond, 2.5, other), 2.5 * a - 1.5 * b)
 
 
 @pytest.mark.parametrize(
