@@ -183,7 +183,7 @@ class RowLSTMLayer(nn.Module):
     def incremental(self, cond: Tensor | None, like: Tensor) -> LayerAt:
         """Return a function that gives the map at each place in turn; `like`, ``(W, B, 2h)``, says on how many."""
         told = self.conditions(cond, like.shape[1])  # (B, 4h)
-        h = c = like.new_zeros(*like.shape[:2], self.width)  # (W, B, h), of the row above
+        h = c = self.out.weight.new_zeros(*like.shape[:2], self.width)  # (W, B, h), of the row above
         begun, found, gates = [], [], None
 
         def at(row: int, column: int, x: Tensor) -> Tensor:
@@ -255,8 +255,8 @@ class DiagonalBiLSTMLayer(nn.Module):
         """Return a function that gives the map at each place in turn; `like`, ``(W, B, 2h)``, says on how many."""
         from_input, bias = self._input(cond, like.shape[1])
         from_above, from_beside = self.from_state.weight.view(2, 4 * self.width, -1).mT.chunk(2, 1)  # (2, h, 4h) each
-        nothing = like.new_zeros(like.shape[1], self.width)  # (B, h)
-        right = like.new_zeros(*like.shape[:2], self.width)  # (W, B, h), of the row above
+        nothing = self.out.weight.new_zeros(like.shape[1], self.width)  # (B, h)
+        right = nothing.expand(self.size, -1, -1)  # (W, B, h), of the row above
         begun, left, gates, h, c = [], [nothing] * self.size, None, None, None
 
         def at(row: int, column: int, x: Tensor) -> Tensor:
