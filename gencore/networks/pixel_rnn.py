@@ -131,14 +131,12 @@ class FirstConvolution(nn.Module):
         return self.above(pad(x, (half, half, half, -1))) + self.left(pad(x, (half, -1)))  # (B, out_channels, H, W)
 
     def row(self, rows: Tensor) -> Tensor:
-        """Return what complete rows add to the one below them, ``(W, B, out_channels)``, for ``(B, channels, rows, W)``."""
-        rows = rows[:, :, -self.half :]
+        """Return what up to `half` rows add to the one below them, ``(W, B, out_channels)``, for ``(B, channels, rows, W)``."""
         padded = pad(rows, (self.half, self.half, self.half - rows.shape[2], 0))  # (B, channels, half, W + 2 half)
         return self.above(padded)[:, :, 0].permute(2, 0, 1)
 
     def place(self, begun: Tensor) -> Tensor:
-        """Return what a row adds to the place after it, ``(B, out_channels)``, for ``(B, channels, 1, places)``."""
-        begun = begun[..., -self.half :]
+        """Return what up to `half` places add to the next, ``(B, out_channels)``, for ``(B, channels, 1, places)``."""
         padded = pad(begun, (self.half - begun.shape[3], 0))  # (B, channels, 1, half)
         return conv2d(padded, self.left.weight)[:, :, 0, 0]
 
