@@ -11,6 +11,7 @@ network that reads a context, such as a caption, by cross-attention.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -74,11 +75,25 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(context or width, 2 * width, bias=False)
         self.out = nn.Linear(width, width)
 
-    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return ``(B, N, width)`` for tokens ``(B, N, width)``, which may look at others, ``(B, M, context)``."""
+    def forward(
+        self,
+        h: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Return ``(B, N, width)`` for tokens ``(B, N, width)``, which may look at others, ``(B, M, context)``.
+
+        A mask, bool ``(N, M)``, is True where a token may look. A cache, an empty list at first, keeps keys and values: tokens
+        also look at all those of earlier calls.
+        """
         q, k, v = self._project(h, context)
+        if cache is not None:
+            if cache:
+                k, v = torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2)
+            cache[:] = [k, v]
         # (B, heads, N, width / heads), equation 1
-        gathered = scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        gathered = scaled_dot_product_attention(q, k, v, mask, is_causal=self.causal)
         return self.out(gathered.transpose(1, 2).flatten(2))  # (B, N, width)
 
     def weights(self, h: Tensor, context: Tensor | None = None) -> Tensor:
@@ -115,9 +130,18 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return tokens ``(B, N, width)`` for tokens ``(B, N, width)`` and, if used, a context ``(B, M, context)``."""
-        h = h + self.attention(self.norm1(h))
+    def forward(
+        self,
+        h: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Return tokens ``(B, N, width)`` for tokens ``(B, N, width)`` and, if used, a context ``(B, M, context)``.
+
+        `mask` and `cache` are those of the tokens' attention to each other, as in `Attention.forward`.
+        """
+        h = h + self.attention(self.norm1(h), mask=mask, cache=cache)
         if self.cross is not None:
             h = h + self.cross(self.norm_cross(h), context)
         return h + self.mlp(self.norm2(h))  # (B, N, width)
