@@ -100,7 +100,7 @@ class MultiScaleQuantiser(nn.Module):
             distance=torch.stack(commitments).mean(),
             counts=sum(each.counts for each in found),
             sums=sum(each.sums for each in found),
-            vectors=torch.cat([each.vectors for each in found]),
+            vectors=torch.cat([each.vectors.unflatten(0, (len(z), -1)) for each in found], 1).flatten(0, 1),  # (B * N, D)
             fit=torch.stack(errors).mean(),
         )
 

@@ -40,7 +40,7 @@ class Quantised(NamedTuple):
     sums : Tensor or None
         ``(K, D)``: sum of the vectors that chose each codeword, for `VectorQuantiser.move`; None where nothing moves.
     vectors : Tensor or None
-        ``(n, D)``: the vectors that chose.
+        ``(n, D)``: the vectors that chose, in the order of the codes.
     fit : Tensor or None
         Scalar: what the quantiser's own weights are to minimise, where it has some. Gradients reach nothing else.
     """
