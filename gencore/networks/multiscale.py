@@ -1,6 +1,6 @@
-"""Codes from coarse to fine: Tian et al. 2024, "Visual autoregressive modeling: scalable image generation via next-scale prediction".
+"""Codes from coarse to fine: Tian et al. 2024, "Visual autoregressive modeling", https://arxiv.org/abs/2404.02905.
 
-https://arxiv.org/abs/2404.02905, algorithms 1 and 2. A grid of vectors is written as a sum. Its first part is one codeword
+Algorithms 1 and 2 of the paper. A grid of vectors is written as a sum. Its first part is one codeword
 for all of it, the next are 2x2 codewords for what is missing then, and so on to a codeword for each place. All scales share
 one codebook.
 
