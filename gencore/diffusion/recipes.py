@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gencore.data import CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
+from gencore.data.told import Told
 from gencore.diffusion.denoiser import Prediction
 from gencore.diffusion.few_step import Consistency, Progressive
 from gencore.diffusion.objectives import Denoising, LogisticNormalTimes
@@ -112,7 +113,7 @@ class DiffusionRecipe:
     process: Linear | Cosine | Flow | EDM = Flow()
     prediction: Prediction = "velocity"
     objective: Denoising = Denoising(LogisticNormalTimes())
-    told: tuple[Literal["class", "style"], ...] = ()
+    told: Told = ()
     drop: float = 0.1
     mirror: bool = False
     first_stage: str | None = None
@@ -127,6 +128,11 @@ class DiffusionRecipe:
     seed: int = 0
     log_every: int = 6_400
     checkpoint_every: int = 32_000
+
+    @property
+    def conditions(self) -> tuple[int, ...]:
+        """How many values each condition has."""
+        return self.network.conditions
 
     def __post_init__(self) -> None:
         for field in ("size", "channels"):

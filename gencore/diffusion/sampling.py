@@ -1,13 +1,11 @@
 """From noise to pictures, and from a folder to networks."""
 
-import functools
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from gencore.data import Emoji, ImageSet
+from gencore.data.told import asked_for, check_conditions, conditions, untold, with_mirrored
 from gencore.diffusion import samplers
 from gencore.diffusion.denoiser import Denoise, Denoiser
 from gencore.diffusion.guidance import classifier_free, conditional
@@ -119,11 +117,8 @@ def sample(
     if how.clip and recipe.first_stage:
         raise InputError("sampling.clip: it holds to the range of pixels, but what is drawn here are codes")
     device, shape = next(network.parameters()).device, recipe.network.shape  # of a picture, or of its codes
-    cond = _asked_for(recipe, count, seed, first) if cond is None else cond
-    if cond.shape != (count, len(recipe.told)):
-        raise InputError(f"cond {tuple(cond.shape)}: this model is told {(count, len(recipe.told))}: {recipe.told}")
-    if ((cond < 0) | (cond > cond.new_tensor(recipe.network.conditions[: len(recipe.told)]))).any():
-        raise InputError(f"cond: {recipe.told} have {recipe.network.conditions} values, from 0 on; that number is not told")
+    cond = asked_for(recipe, count, seed, first) if cond is None else cond
+    check_conditions(recipe, cond, count)
     cond = with_mirrored(recipe, cond, torch.zeros(count, dtype=torch.int64)).to(device)
     images = torch.empty(count, recipe.network.channels, recipe.network.size, recipe.network.size)
     for start in range(0, count, batch_size):
@@ -177,38 +172,6 @@ def walk(denoise: Denoise, process: Process, how: Sampling, noise: Tensor) -> Te
     return plain[how.sampler](chosen, process, times, start)
 
 
-def conditions(recipe: DiffusionRecipe, data: ImageSet) -> Tensor:
-    """Return what the network is told about each image, int64 ``(N, len(recipe.told))``.
-
-    Raises
-    ------
-    InputError
-        If the data have more values of a condition than the network, or lack the condition.
-    """
-    columns = []
-    for name, count in zip(recipe.told, recipe.network.conditions, strict=False):
-        if name == "style" and "style" not in data.meta:
-            raise InputError(f"told: {data.name} has no styles")
-        column = data.labels if name == "class" else torch.tensor([recipe.data.styles.index(s) for s in data.meta["style"]])
-        if len(column) and int(column.max()) >= count:
-            raise InputError(f"network.conditions: {name} has {int(column.max()) + 1} values or more, the network {count}")
-        columns.append(column)
-    return torch.stack(columns, 1) if columns else torch.empty(len(data), 0, dtype=torch.int64)
-
-
-def with_mirrored(recipe: DiffusionRecipe, cond: Tensor, mirrored: Tensor) -> Tensor:
-    """Return conditions ``(B, K)`` with, if the recipe mirrors, one column more: which are ``mirrored (B,)``, 0 or 1."""
-    return torch.cat([cond, mirrored[:, None]], 1) if recipe.mirror else cond
-
-
-def untold(recipe: DiffusionRecipe, cond: Tensor) -> Tensor:
-    """Return conditions ``(B, K)`` with "not told" in place of all but whether the picture is mirrored."""
-    hidden = cond.clone()
-    for column, count in enumerate(recipe.network.conditions[: len(recipe.told)]):
-        hidden[:, column] = count
-    return hidden
-
-
 def parameters(model: tuple[Networks, DiffusionRecipe]) -> int:
     """Return how many parameters it takes to draw: of the network, and of its first stage's decoder if it has one."""
     (network,), _ = model
@@ -224,20 +187,3 @@ def first_stage(recipe: DiffusionRecipe) -> str | None:
 def teacher(recipe: DiffusionRecipe) -> str | None:
     """Name of the zoo's model that `train` is to be given as ``teacher``, or None."""
     return recipe.teacher if isinstance(recipe, DistillRecipe) else None
-
-
-@functools.lru_cache(maxsize=1)  # many pictures are drawn in many calls, and the data take long to read
-def _training_conditions(recipe: DiffusionRecipe) -> Tensor:
-    data = recipe.data
-    if isinstance(data, Emoji):  # the symbols are the same at every size, and at 32 pixels they ship
-        data = replace(data, size=32)
-    return conditions(recipe, data.load("train"))
-
-
-def _asked_for(recipe: DiffusionRecipe, count: int, seed: int, first: int) -> Tensor:
-    """Return the conditions of training pictures, chosen by the images' numbers."""
-    if not recipe.told:
-        return torch.empty(count, 0, dtype=torch.int64)
-    table = _training_conditions(recipe)
-    order = torch.randperm(len(table), generator=rng.generator(seed, 0, "conditions"))
-    return table[order[torch.arange(first, first + count) % len(table)]]

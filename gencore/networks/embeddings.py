@@ -121,7 +121,7 @@ def tell(vectors: Tensor, tables: nn.ModuleList, cond: Tensor | None) -> Tensor:
 
 
 class Conditions(nn.Module):
-    """Make one vector of all that is told.
+    """Make one vector of all that is told; it begins small.
 
     Parameters
     ----------
@@ -134,6 +134,8 @@ class Conditions(nn.Module):
     def __init__(self, conditions: tuple[int, ...], width: int) -> None:
         super().__init__()
         self.tables = condition_tables(conditions, width)
+        for table in self.tables:
+            nn.init.normal_(table.weight, std=0.1)
         self.register_buffer("nothing", torch.zeros(1, width), persistent=False)
 
     def forward(self, cond: Tensor | None, batch: int) -> Tensor:

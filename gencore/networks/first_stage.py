@@ -4,8 +4,8 @@ Dai & Wipf 2019, "Diagnosing and enhancing VAE models", https://arxiv.org/abs/19
 distributed by a second VAE; Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models",
 https://arxiv.org/abs/2112.10752, section 3, by diffusion.
 
-The first stage is passed in. It is no part of the module: its weights are neither trained nor saved again. Codes are the
-means that it gives, each channel brought to mean 0 and standard deviation 1.
+The first stage is passed in. It is no part of the module: its weights are neither trained nor saved again. Continuous codes
+are the means that it gives, each channel brought to mean 0 and standard deviation 1.
 """
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.vae import VAE
+from gencore.networks.vqvae import VQ, VQVAE
 
 
 def check_first_stage(sizes: Autoencoder) -> None:
@@ -22,32 +23,35 @@ def check_first_stage(sizes: Autoencoder) -> None:
         raise InputError("first: must be an autoencoder with flat=False, without classes and out_channels")
 
 
-class CodeModel(nn.Module):
-    """A network that knows codes, and by its first stage pictures.
+class OnFirstStage(nn.Module):
+    """A network that works on what a first stage makes of pictures.
 
     Parameters
     ----------
-    sizes : Autoencoder
+    sizes : Autoencoder or VQ
         Those of the first stage.
 
     Attributes
     ----------
-    first : VAE
+    first : VAE or VQVAE
         The first stage, once `adopt` has taken it.
     """
 
-    def __init__(self, sizes: Autoencoder) -> None:
+    def __init__(self, sizes: Autoencoder | VQ) -> None:
         super().__init__()
         self._sizes = sizes
-        self._first: list[VAE] = []  # in a list, where a module's parts are not looked for
-        self.register_buffer("mean", torch.zeros(sizes.latent, 1, 1))  # of the codes' channels
-        self.register_buffer("std", torch.ones(sizes.latent, 1, 1))
+        self._first: list[VAE | VQVAE] = []  # in a list, where a module's parts are not looked for
 
     @property
-    def first(self) -> VAE:
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.parameters()).device
+
+    @property
+    def first(self) -> VAE | VQVAE:
         if not self._first:
             raise InputError("first stage: missing; pass it in")
-        return self._first[0].to(self.mean.device)  # `to` does not find it by itself
+        return self._first[0].to(self.device)  # `to` does not find it by itself
 
     def adopt(self, first: nn.Module) -> None:
         """Take the trained first stage, an autoencoder with the sizes that the network was built for.
@@ -59,7 +63,22 @@ class CodeModel(nn.Module):
         """
         if getattr(first, "config", None) != self._sizes:
             raise InputError("first stage: has other sizes than network.first; give the model that the recipe names")
-        self._first = [first.eval().requires_grad_(False).to(self.mean.device)]
+        self._first = [first.eval().requires_grad_(False).to(self.device)]
+
+
+class CodeModel(OnFirstStage):
+    """A network that knows codes of continuous values, and by its first stage pictures.
+
+    Parameters
+    ----------
+    sizes : Autoencoder
+        Those of the first stage.
+    """
+
+    def __init__(self, sizes: Autoencoder) -> None:
+        super().__init__(sizes)
+        self.register_buffer("mean", torch.zeros(sizes.latent, 1, 1))  # of the codes' channels
+        self.register_buffer("std", torch.ones(sizes.latent, 1, 1))
 
     @torch.no_grad()
     def standardise(self, images: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ and blocks in which each token first gathers from other tokens and is then trans
 Deviations: normalisation stands before each part of a block and the sum stays free of it (Xiong et al. 2020,
 https://arxiv.org/abs/2002.04745), with one more at the end; GELU instead of ReLU; no dropout; no embeddings and no
 output layer, which belong to the data. One stack serves as encoder (no context, not causal), decoder (causal), or as a
-network that reads a context, such as a caption, by cross-attention.
+network that reads a context, such as a caption, by cross-attention. Keys and values of earlier tokens can be kept
+(`KeyValues`), and whole channels of what a block adds can be left out at random (`keep`): dropout (Srivastava et al. 2014)
+that is the same for all tokens of a picture, and whose randomness is passed in.
 """
 
 from dataclasses import dataclass
@@ -55,6 +57,30 @@ class Transformer:
             raise InputError(f"context {self.context}: must be 0 (none) or the length of the context's tokens")
 
 
+class KeyValues:
+    """Keys and values of the tokens that one attention has seen, so that later ones can look back at them.
+
+    Parameters
+    ----------
+    attention : Attention
+        Whose they are.
+    batch, length : int
+        How many sequences, and how many tokens each will have at most.
+    """
+
+    def __init__(self, attention: "Attention", batch: int, length: int) -> None:
+        width = attention.query.out_features
+        shape = 2, batch, attention.heads, length, width // attention.heads
+        self.memory = attention.query.weight.new_empty(shape)
+        self.seen = 0
+
+    def extend(self, k: Tensor, v: Tensor) -> Tensor:
+        """Append keys and values ``(B, heads, N, d)``, and return all of both, ``(2, B, heads, seen, d)``."""
+        before, self.seen = self.seen, self.seen + k.shape[2]
+        self.memory[:, :, :, before : self.seen] = torch.stack([k, v])
+        return self.memory[:, :, :, : self.seen]
+
+
 class Attention(nn.Module):
     """Let each token gather from others what it asks for.
 
@@ -79,21 +105,19 @@ class Attention(nn.Module):
         self,
         h: Tensor,
         context: Tensor | None = None,
+        cache: KeyValues | None = None,
         mask: Tensor | None = None,
-        cache: list[Tensor] | None = None,
     ) -> Tensor:
         """Return ``(B, N, width)`` for tokens ``(B, N, width)``, which may look at others, ``(B, M, context)``.
 
-        A mask, bool ``(N, M)``, is True where a token may look. A cache, an empty list at first, keeps keys and values: tokens
-        also look at all those of earlier calls.
+        With a cache, the tokens look at all that were given before, and at each other; they are remembered too. A mask, bool
+        ``(N, M)``, is True where a token may look.
         """
         q, k, v = self._project(h, context)
         if cache is not None:
-            if cache:
-                k, v = torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2)
-            cache[:] = [k, v]
+            k, v = cache.extend(k, v)  # (B, heads, seen, width / heads) each
         # (B, heads, N, width / heads), equation 1
-        gathered = scaled_dot_product_attention(q, k, v, mask, is_causal=self.causal)
+        gathered = scaled_dot_product_attention(q, k, v, mask, is_causal=self.causal and cache is None)
         return self.out(gathered.transpose(1, 2).flatten(2))  # (B, N, width)
 
     def weights(self, h: Tensor, context: Tensor | None = None) -> Tensor:
@@ -134,17 +158,20 @@ class Block(nn.Module):
         self,
         h: Tensor,
         context: Tensor | None = None,
+        keep: Tensor | None = None,
+        cache: KeyValues | None = None,
         mask: Tensor | None = None,
-        cache: list[Tensor] | None = None,
     ) -> Tensor:
         """Return tokens ``(B, N, width)`` for tokens ``(B, N, width)`` and, if used, a context ``(B, M, context)``.
 
-        `mask` and `cache` are those of the tokens' attention to each other, as in `Attention.forward`.
+        ``keep`` are factors of what attention and the layers after it add, ``(B, 2, width)``; ``cache`` and ``mask`` as
+        in `Attention`.
         """
-        h = h + self.attention(self.norm1(h), mask=mask, cache=cache)
+        gathered, passed = (1, 1) if keep is None else keep[:, :, None].unbind(1)  # (B, 1, width) each
+        h = h + gathered * self.attention(self.norm1(h), cache=cache, mask=mask)
         if self.cross is not None:
             h = h + self.cross(self.norm_cross(h), context)
-        return h + self.mlp(self.norm2(h))  # (B, N, width)
+        return h + passed * self.mlp(self.norm2(h))  # (B, N, width)
 
 
 class TransformerNetwork(nn.Module):
@@ -162,7 +189,14 @@ class TransformerNetwork(nn.Module):
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        h: Tensor,
+        context: Tensor | None = None,
+        keep: Tensor | None = None,
+        caches: list[KeyValues] | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Return ``(B, N, width)`` for tokens ``(B, N, width)``.
 
         Parameters
@@ -171,6 +205,12 @@ class TransformerNetwork(nn.Module):
             The tokens, their positions included.
         context : Tensor, optional
             ``(B, M, config.context)``; must be there if, and only if, the network was built for it.
+        keep : Tensor, optional
+            Factors ``(B, depth, 2, width)`` of what each part of each block adds; see `dropout_factors`.
+        caches : list of KeyValues, optional
+            One for each block, from `caches`: the tokens follow those that were given before.
+        mask : Tensor, optional
+            bool ``(N, N)``, True where a token may look at another, for a network that is not causal.
 
         Raises
         ------
@@ -182,6 +222,16 @@ class TransformerNetwork(nn.Module):
         given = 0 if context is None else context.shape[-1]
         if given != self.config.context:
             raise InputError(f"context of length {given}: this transformer takes {self.config.context} (0: none)")
-        for block in self.blocks:
-            h = block(h, context)
+        for number, block in enumerate(self.blocks):
+            factors = None if keep is None else keep[:, number]
+            h = block(h, context, factors, None if caches is None else caches[number], mask)
         return self.norm(h)  # (B, N, width)
+
+    def caches(self, batch: int, length: int) -> list[KeyValues]:
+        """Return an empty memory for each block, for as many sequences of at most this length."""
+        return [KeyValues(block.attention, batch, length) for block in self.blocks]
+
+
+def dropout_factors(u: Tensor, drop: float) -> Tensor:
+    """Return factors of the same shape for uniform numbers: 0 for a share ``drop``, else ``1 / (1 - drop)``."""
+    return (u >= drop).to(u) / (1 - drop)

@@ -5,7 +5,8 @@ scales before add up to. Its codes and inputs are those of `gencore.networks.mul
 
 Deviations: what is told is the first token and nothing more, where the authors also steer every block by it (the blocks are
 those of `gencore.networks.transformer`); places are sines and cosines, in units of the finest grid, so that a token of a coarse
-grid stands in the middle of what it covers (the authors learn a vector for each); queries and keys are not normalised.
+grid stands in the middle of what it covers (the authors learn a vector for each); queries and keys are not normalised;
+dropout takes whole channels.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from gencore.errors import InputError
 from gencore.networks.embeddings import Conditions, sinusoidal
 from gencore.networks.multiscale import check_scales
-from gencore.networks.transformer import Block, Transformer
+from gencore.networks.transformer import Transformer, TransformerNetwork, dropout_factors
 
 AtScale = Callable[[Tensor | None], Tensor]  # what `incremental` returns
 
@@ -35,10 +36,10 @@ class VAR:
         How many codewords there are.
     dimension : int
         D: length of a codeword.
-    width : int
-        Length of the tokens, a multiple of 4 and of `heads`.
-    depth, heads, mlp_ratio : int
-        As in `gencore.networks.transformer.Transformer`.
+    transformer : Transformer
+        The stack; neither causal nor with a context. Its width is a multiple of 4.
+    drop : float
+        Share of channels that are left out in training.
     conditions : tuple of int
         For each condition, how many values it has. Empty: nothing is told.
     """
@@ -46,10 +47,8 @@ class VAR:
     scales: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
     levels: int = 512
     dimension: int = 16
-    width: int = 128
-    depth: int = 4
-    heads: int = 4
-    mlp_ratio: int = 4
+    transformer: Transformer = Transformer()
+    drop: float = 0.0
     conditions: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -58,16 +57,19 @@ class VAR:
             raise InputError(f"levels {self.levels}: a code takes at least 2 values")
         if self.dimension < 1:
             raise InputError(f"dimension {self.dimension}: must be 1 or more")
-        if self.width % 4:
-            raise InputError(f"width {self.width}: rows and columns need a multiple of 4")
+        if self.transformer.causal or self.transformer.context:
+            raise InputError("transformer: must not be causal, nor have a context; what a token sees is a matter of scales")
+        if self.transformer.width % 4:
+            raise InputError(f"transformer.width {self.transformer.width}: rows and columns need a multiple of 4")
+        if not 0 <= self.drop < 1:
+            raise InputError(f"drop {self.drop}: must be at least 0 and below 1")
         if any(count < 1 for count in self.conditions):
             raise InputError(f"conditions {self.conditions}: each has at least one value")
-        _ = self.blocks  # says what is wrong with its sizes
 
     @property
-    def blocks(self) -> Transformer:
-        """Sizes of the blocks."""
-        return Transformer(self.width, self.depth, self.heads, mlp_ratio=self.mlp_ratio)
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the uniform numbers that one picture's dropout takes."""
+        return (self.transformer.depth, 2, self.transformer.width) if self.drop else ()
 
     @property
     def spans(self) -> list[slice]:
@@ -88,20 +90,20 @@ class VARNetwork(nn.Module):
     def __init__(self, config: VAR) -> None:
         super().__init__()
         self.config = config
-        self.told = Conditions(config.conditions, config.width)
-        self.start = nn.Parameter(torch.zeros(config.width))
-        self.word = nn.Linear(config.dimension, config.width)
-        self.level = nn.Embedding(len(config.scales), config.width)
-        self.blocks = nn.ModuleList([Block(config.blocks) for _ in range(config.depth)])
-        self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, config.levels)
+        width = config.transformer.width
+        self.told = Conditions(config.conditions, width)
+        self.start = nn.Parameter(torch.zeros(width))
+        self.word = nn.Linear(config.dimension, width)
+        self.level = nn.Embedding(len(config.scales), width)
+        self.body = TransformerNetwork(config.transformer)
+        self.head = nn.Linear(width, config.levels)
         counts = torch.tensor([side**2 for side in config.scales])
         scale = torch.arange(len(counts)).repeat_interleave(counts)  # (N,), of each token
         self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("places", _places(config.scales, config.width), persistent=False)  # (N, width)
+        self.register_buffer("places", _places(config.scales, width), persistent=False)  # (N, width)
         self.register_buffer("mask", scale[:, None] >= scale, persistent=False)  # (N, N), True where a token may look
 
-    def forward(self, inputs: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, cond: Tensor | None = None, u: Tensor | None = None) -> Tensor:
         """Return the logits of all codes, ``(B, N, levels)``.
 
         Parameters
@@ -110,6 +112,8 @@ class VARNetwork(nn.Module):
             ``(B, N - scales[0] ** 2, dimension)``, of `gencore.networks.multiscale.MultiScaleQuantiser.inputs`.
         cond : Tensor, optional
             int64 ``(B, K)``, as in `gencore.networks.embeddings.Conditions`.
+        u : Tensor, optional
+            Uniform numbers ``(B, *config.noise_shape)``: what is left out in training; without them nothing is.
 
         Raises
         ------
@@ -121,9 +125,8 @@ class VARNetwork(nn.Module):
             raise InputError(f"inputs of shape {tuple(inputs.shape[1:])}: this network takes {expected}")
         h = torch.cat([self._first(cond, len(inputs)), self.word(inputs)], 1)  # (B, N, width)
         h = h + self.level(self.scale) + self.places
-        for block in self.blocks:
-            h = block(h, mask=self.mask)
-        return self.head(self.norm(h))  # (B, N, levels)
+        keep = dropout_factors(u, self.config.drop) if u is not None and self.config.drop else None
+        return self.head(self.body(h, keep=keep, mask=self.mask))  # (B, N, levels)
 
     def incremental(self, cond: Tensor | None, batch: int) -> AtScale:
         """Return a function that says the same scale by scale, and keeps the keys and values of scales before.
@@ -131,16 +134,13 @@ class VARNetwork(nn.Module):
         It must be called for the scales in turn: with None for the first, then with the scale's own inputs,
         ``(B, k * k, dimension)``. It returns ``(B, k * k, levels)``.
         """
-        caches: list[list[Tensor]] = [[] for _ in self.blocks]
-        spans = iter(self.config.spans)
+        caches, spans = self.body.caches(batch, len(self.scale)), iter(self.config.spans)
 
         def at(inputs: Tensor | None) -> Tensor:
             span = next(spans)
             h = self._first(cond, batch) if inputs is None else self.word(inputs)
             h = h + self.level(self.scale[span]) + self.places[span]
-            for block, cache in zip(self.blocks, caches, strict=True):
-                h = block(h, cache=cache)
-            return self.head(self.norm(h))
+            return self.head(self.body(h, caches=caches))  # a token sees its scale and all before: no mask is needed
 
         return at
 

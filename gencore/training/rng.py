@@ -96,3 +96,9 @@ def normal_per_image(count: int, shape: tuple[int, ...], seed: int, first: int =
     """
     rows = [torch.randn(shape, generator=generator(seed, first + i, "image"), dtype=torch.float32) for i in range(count)]
     return torch.stack(rows) if rows else torch.empty(0, *shape)
+
+
+def uniform_per_image(count: int, shape: tuple[int, ...], seed: int, first: int = 0) -> Tensor:
+    """Draw uniform numbers in [0, 1) such that image ``i`` gets the same ones in any batch, as `normal_per_image` does."""
+    rows = [torch.rand(shape, generator=generator(seed, first + i, "image"), dtype=torch.float32) for i in range(count)]
+    return torch.stack(rows) if rows else torch.empty(0, *shape)

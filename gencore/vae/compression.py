@@ -11,17 +11,12 @@ backwards, and the bits that the latent variables were popped from come back.
 Latent variables lie on a grid: ``BINS`` steps to a standard deviation of the prior that holds where they are drawn. In
 these units every prior is the same standard normal distribution, and no result of a network enters it.
 
-What a network computes must be the same to the last bit in both directions. Both therefore compute batches of the same
-sizes on one thread of the CPU, and a file carries a fingerprint of the weights and of a sample; another machine that
-computes otherwise says so instead of reading nonsense.
+What a network computes must be the same to the last bit in both directions: see `gencore.training.lossless`.
 """
 
 import hashlib
 import math
-import struct
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -31,6 +26,7 @@ from torch import Tensor
 from gencore.data import to_float
 from gencore.errors import InputError
 from gencore.networks.hierarchical import HierarchicalVAE
+from gencore.training.lossless import fingerprint, frame, one_thread, unframe
 from gencore.vae.likelihoods import HALF_BIN, Bernoulli, DiscretisedLogistic
 from gencore.vae.objectives import Networks
 from gencore.vae.recipes import VAERecipe
@@ -39,14 +35,11 @@ BINS = 64  # steps of the latent grid to a standard deviation of the prior
 REACH = 8 * BINS  # the grid ends eight standard deviations from the prior's mean
 PAID = 24  # images whose bits lend one image enough for its latent variables
 LARGEST = 64  # images computed at once
-MOST = 1_000_000  # images in a file
 POSTERIOR = stream.model.QuantizedGaussian(-REACH, REACH)
 PRIOR = stream.model.QuantizedGaussian(-REACH, REACH, 0.0, float(BINS))
 PIXELS = stream.model.Categorical(perfect=False)
 
 MAGIC = b"GCBB1\n"
-HEADER = struct.Struct("<6sI3H8s")  # magic, images, channels, height, width, fingerprint; a checksum of all follows
-CHECKSUM = struct.Struct("<I")
 
 
 @torch.inference_mode()
@@ -74,13 +67,11 @@ def compress(trained: tuple[Networks, VAERecipe], images: Tensor) -> bytes:
     model, likelihood, shape = _parts(trained)
     if images.dtype != torch.uint8 or tuple(images.shape[1:]) != shape:
         raise InputError(f"images {tuple(images.shape)} of {images.dtype}: must be uint8 (N, {', '.join(map(str, shape))})")
-    if len(images) > MOST:
-        raise InputError(f"images: {len(images):,} are too many for one file, which holds {MOST:,}")
     if isinstance(likelihood, Bernoulli) and not ((images == 0) | (images == 255)).all():
         raise InputError("images: this model knows black and white alone; give values 0 and 255")
     coder = stream.stack.AnsCoder(_lent(model), seal=True)
     untouched, first = coder.num_words(), 0
-    with _one_thread():
+    with one_thread():
         for size in batch_sizes(len(images)):
             batch = images[first : first + size]
             first += size
@@ -97,9 +88,7 @@ def compress(trained: tuple[Networks, VAERecipe], images: Tensor) -> bytes:
             for steps in reversed(chosen):
                 coder.encode_reverse(steps, PRIOR)
     words = coder.get_compressed()[max(0, untouched - 3) :]  # what lies below the lowest level was never looked at
-    head = HEADER.pack(MAGIC, len(images), *shape, _fingerprint(model))
-    body = words.astype("<u4").tobytes()
-    return head + CHECKSUM.pack(zlib.crc32(head + body)) + body
+    return frame(MAGIC, len(images), shape, _fingerprint(model), words)
 
 
 @torch.inference_mode()
@@ -124,21 +113,11 @@ def decompress(trained: tuple[Networks, VAERecipe], data: bytes) -> Tensor:
         If the file is damaged or no such file, was written with another model, or on a machine whose arithmetic differs.
     """
     model, likelihood, shape = _parts(trained)
-    start = HEADER.size + CHECKSUM.size
-    if len(data) < start or not data.startswith(MAGIC):
-        raise InputError("compressed images: this is no such file")
-    head, body = data[: HEADER.size], data[start:]
-    _, count, *wanted, fingerprint = HEADER.unpack(head)
-    if CHECKSUM.unpack(data[HEADER.size : start])[0] != zlib.crc32(head + body) or len(body) % 4:
-        raise InputError("compressed images: the file is damaged, its checksum does not fit")
-    if tuple(wanted) != shape:
-        raise InputError(f"compressed images: the file holds images of {tuple(wanted)}, the model knows {shape}")
-    if count > MOST:
-        raise InputError(f"compressed images: the file claims {count:,} images, and holds at most {MOST:,}")
-    coder = stream.stack.AnsCoder(np.frombuffer(body, "<u4").astype(np.uint32))
+    count, theirs, words = unframe(MAGIC, shape, data)
+    coder = stream.stack.AnsCoder(words)
     batches: list[Tensor] = []
-    with _one_thread():
-        if fingerprint != _fingerprint(model):
+    with one_thread():
+        if theirs != _fingerprint(model):
             raise InputError("compressed images: written with other weights, or on a machine that computes otherwise")
         for size in reversed(list(batch_sizes(count))):
             chosen, waiting = [], []
@@ -239,20 +218,4 @@ def _check_returned(coder: stream.stack.AnsCoder, lent: np.ndarray) -> None:
 
 
 def _fingerprint(model: HierarchicalVAE) -> bytes:
-    """Return eight bytes that stand for the weights, and for what this machine computes with them."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + value.numpy().tobytes())
-    digest.update(model.generate(tuple(torch.ones(1, *shape) for shape in model.latent_shapes)).numpy().tobytes())
-    return digest.digest()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: the order of a sum, and so its last bit, depends on their number."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return fingerprint(model, model.generate(tuple(torch.ones(1, *shape) for shape in model.latent_shapes)))

@@ -9,6 +9,7 @@ from torch import nn
 from gencore.autoregressive.next_scale import draw, draw_scales, log_prob
 from gencore.networks.multiscale import MultiScale
 from gencore.networks.quantiser import Codebook
+from gencore.networks.transformer import Transformer
 from gencore.networks.var import VAR, VARNetwork
 
 SCALES = (1, 2, 3)
@@ -17,7 +18,7 @@ SCALES = (1, 2, 3)
 def models(levels=5, scales=SCALES, conditions=(4,)):
     torch.manual_seed(0)
     quantiser = MultiScale(Codebook(levels), scales, blends=2).build(3)
-    network = VARNetwork(VAR(scales, levels, 3, width=8, depth=2, heads=2, conditions=conditions))
+    network = VARNetwork(VAR(scales, levels, 3, Transformer(8, 2, 2), conditions=conditions))
     for parameter in (*quantiser.parameters(), *network.parameters()):
         nn.init.normal_(parameter, std=0.5)
     return network, quantiser

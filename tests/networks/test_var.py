@@ -8,11 +8,13 @@ from torch.nn import functional as F
 
 from gencore.errors import InputError
 from gencore.networks.embeddings import sinusoidal_grid
+from gencore.networks.transformer import Transformer
 from gencore.networks.var import VAR, VARNetwork
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
-TINY = VAR((1, 2, 3), levels=5, dimension=3, width=8, depth=2, heads=2, mlp_ratio=3, conditions=(4, 3))
+STACK = Transformer(width=8, depth=2, heads=2, mlp_ratio=3)
+TINY = VAR((1, 2, 3), levels=5, dimension=3, transformer=STACK, conditions=(4, 3))
 SPANS = [slice(0, 1), slice(1, 5), slice(5, 14)]
 
 
@@ -54,7 +56,7 @@ def test_a_network_written_plainly():
     torch.testing.assert_close(network.places[1:5], torch.cat(halves, 1).to(network.places.dtype))
     h = h + network.places
     for number in range(2):
-        name, a = f"blocks.{number}", norm(h, f"blocks.{number}.norm1")
+        name, a = f"body.blocks.{number}", norm(h, f"body.blocks.{number}.norm1")
         key, value = w[f"{name}.attention.key_value.weight"].split(8)
         gathered = torch.zeros_like(h)
         for span in SPANS:  # a scale hears itself and all before
@@ -66,7 +68,7 @@ def test_a_network_written_plainly():
         h = h + gathered @ w[f"{name}.attention.out.weight"].T + w[f"{name}.attention.out.bias"]
         hidden = F.gelu(norm(h, f"{name}.norm2") @ w[f"{name}.mlp.0.weight"].T + w[f"{name}.mlp.0.bias"])
         h = h + hidden @ w[f"{name}.mlp.2.weight"].T + w[f"{name}.mlp.2.bias"]
-    expected = norm(h, "norm") @ w["head.weight"].T + w["head.bias"]
+    expected = norm(h, "body.norm") @ w["head.weight"].T + w["head.bias"]
     assert expected.shape == (2, 14, 5)
     torch.testing.assert_close(network(x, cond), expected)
 
@@ -103,7 +105,7 @@ def test_scale_by_scale_equals_all_at_once(config):
 
 def test_scale_by_scale_computes_each_token_once():
     network, counted = awake(), []
-    network.blocks[0].attention.key_value.register_forward_hook(lambda _, given, __: counted.append(given[0].shape[1]))
+    network.body.blocks[0].attention.key_value.register_forward_hook(lambda _, given, __: counted.append(given[0].shape[1]))
     at = network.incremental(told(), 2)
     for part in (None, *inputs().split([4, 9], 1)):
         at(part)
@@ -122,6 +124,22 @@ def test_every_parameter_gets_a_gradient():
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
 
 
+def test_dropout_leaves_out_channels_of_what_parts_add():
+    """With all but one part of one block left out, what remains is that part alone."""
+    network, x = awake(replace(TINY, drop=0.5)), inputs()
+    assert network.config.noise_shape == (2, 2, 8) and TINY.noise_shape == ()
+    assert torch.equal(network(x, told()), awake()(x, told()))
+    assert torch.equal(awake()(x, told(), torch.zeros(2, 0)), network(x, told()))
+    u = torch.zeros(2, 2, 2, 8)  # all of it is left out
+    h = torch.cat([network._first(told(), 2), network.word(x)], 1) + network.level(network.scale) + network.places
+    torch.testing.assert_close(network(x, told(), u), network.head(network.body.norm(h)))
+    u[:, 0, 1] = 0.5  # the first block's layers speak, twice as loud
+    block = network.body.blocks[0]
+    torch.testing.assert_close(
+        network(x, told(), u), network.head(network.body.norm(h + 2 * block.mlp(block.norm2(h))))
+    )
+
+
 def test_half_precision_gives_nearly_the_same():
     network = awake().float()
     x = inputs().float()
@@ -138,10 +156,11 @@ def test_half_precision_gives_nearly_the_same():
         (dict(scales=(2, 1)), "scales"),
         (dict(levels=1), "levels 1"),
         (dict(dimension=0), "dimension 0"),
-        (dict(width=6), "width 6"),
-        (dict(depth=0), "depth 0"),
-        (dict(heads=3), "the 3 heads"),
-        (dict(mlp_ratio=0), "mlp_ratio 0"),
+        (dict(transformer=Transformer(width=6, heads=2)), "transformer.width 6"),
+        (dict(transformer=Transformer(causal=True)), "causal"),
+        (dict(transformer=Transformer(context=3)), "context"),
+        (dict(drop=1.0), "drop 1"),
+        (dict(drop=-0.1), "drop -0.1"),
         (dict(conditions=(4, 0)), "conditions"),
     ],
 )

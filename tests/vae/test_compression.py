@@ -14,7 +14,8 @@ from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.hierarchical import Hierarchical
 from gencore.vae import ELBO, Bernoulli, DiscretisedLogistic, compression, recipes
-from gencore.vae.compression import HEADER, batch_sizes, compress, decompress
+from gencore.training.lossless import HEADER
+from gencore.vae.compression import batch_sizes, compress, decompress
 from gencore.vae.objectives import log_weights
 from gencore.vae.sampling import build
 

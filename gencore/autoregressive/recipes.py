@@ -1,0 +1,273 @@
+"""Experiments. A recipe is a function; its dotted name is the experiment's name; its docstring says what it gave."""
+
+from dataclasses import dataclass, replace
+
+from gencore.autoregressive.likelihoods import LogisticMixture
+from gencore.autoregressive.objectives import NextSymbol
+from gencore.autoregressive.symbols import Pixels
+from gencore.data import Binarise, BinarisedMnist, CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
+from gencore.data.told import Told
+from gencore.errors import InputError
+from gencore.networks.autoencoder import Autoencoder
+from gencore.networks.coded import Coded
+from gencore.networks.gated_pixelcnn import GatedPixelCNN
+from gencore.networks.image_transformer import ImageTransformer
+from gencore.networks.pixel_rnn import DiagonalBiLSTM, PixelRNN, RowLSTM
+from gencore.networks.pixelcnn import PixelCNN
+from gencore.networks.pixelcnn_pp import PixelCNNPP
+from gencore.networks.quantiser import Codebook
+from gencore.networks.symbols import Grid
+from gencore.networks.transformer import Transformer
+from gencore.networks.vqvae import VQ
+from gencore.training.device import Precision
+from gencore.training.optimiser import AdamW
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How symbols are drawn.
+
+    Attributes
+    ----------
+    temperature : float
+        Divides logits; below 1 the likely becomes likelier.
+    top_p : float
+        Only the likeliest values are drawn that together reach this probability.
+    guidance : float
+        How far to go from the logits without conditions to those with them; 1 is plainly conditional.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise InputError(f"temperature {self.temperature}: must be 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p {self.top_p}: must be above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class AutoregressiveRecipe:
+    """All that decides what a training of this family does; nothing that only decides how fast it runs.
+
+    Attributes
+    ----------
+    data : data spec
+        What to learn from.
+    network : PixelRNN, PixelCNN, GatedPixelCNN, PixelCNNPP, ImageTransformer or Coded
+        Kind and sizes of the network. `Coded` writes the codes of a first stage, the others write pixels.
+    pixels : Pixels
+        How pixels become symbols; for networks that write pixels.
+    objective : NextSymbol
+        What is minimised.
+    told : tuple of {"class", "style"}
+        What the network is told of each picture; the sizes are the first of ``network.grid.conditions``.
+    drop : float
+        Share of pictures of which it is told nothing, for guidance.
+    mirror : bool
+        Whether half of the pictures are shown mirrored. The network is told which, by a last condition of two values, and
+        draws none that are.
+    jitter : int
+        Training pictures are shifted by up to so many pixels in each direction before a first stage encodes them: the same
+        picture in other codes. For `Coded`.
+    first_stage : str, optional
+        Name of the zoo's model whose codes a `Coded` network writes.
+    augmentation : Binarise, optional
+        How each training image is varied when it is seen.
+    sampling : Sampling
+        How pictures are drawn if nothing else is said.
+    optimiser : AdamW
+        How the loss is minimised.
+    images : int
+        Training images to see in all, repeats counted.
+    batch_size : int
+        Images per step, over all processes.
+    micro_batches : int
+        Pieces into which a process cuts its batch to save memory; gradients are added up.
+    clip : float
+        Largest norm of the gradient; longer ones are shortened to it.
+    ema_half_life : int
+        Half-life of the weights' moving average, in images.
+    precision : {"fp32", "bf16"}
+        Number format of the forward passes.
+    seed : int
+        Decides the first weights, the order of the data and all noise.
+    log_every, checkpoint_every : int
+        Images between two rows of the curve, and between two checkpoints.
+    """
+
+    data: Digits | Emoji | Shapes | Mnist | BinarisedMnist | FashionMnist | Cifar10 | CelebA | ImageFolder
+    network: PixelRNN | PixelCNN | GatedPixelCNN | PixelCNNPP | ImageTransformer | Coded
+    pixels: Pixels = Pixels()
+    objective: NextSymbol = NextSymbol()
+    told: Told = ()
+    drop: float = 0.0
+    mirror: bool = False
+    jitter: int = 0
+    first_stage: str | None = None
+    augmentation: Binarise | None = None
+    sampling: Sampling = Sampling()
+    optimiser: AdamW = AdamW(lr=3e-3, weight_decay=1e-2, beta2=0.99)
+    images: int = 200_000
+    batch_size: int = 32
+    micro_batches: int = 1
+    clip: float = 1.0
+    ema_half_life: int = 10_000
+    precision: Precision = "fp32"
+    seed: int = 0
+    log_every: int = 6_400
+    checkpoint_every: int = 32_000
+
+    @property
+    def conditions(self) -> tuple[int, ...]:
+        """How many values each condition has."""
+        return self.network.grid.conditions
+
+    def __post_init__(self) -> None:
+        for field in ("images", "batch_size", "micro_batches", "log_every", "checkpoint_every"):
+            if getattr(self, field) < 1:
+                raise InputError(f"{field} is {getattr(self, field)}; it must be at least 1")
+        if self.clip <= 0:
+            raise InputError(f"clip is {self.clip}; it must be positive")
+        if not 0 <= self.drop < 1:
+            raise InputError(f"drop is {self.drop}; it must be in [0, 1)")
+        if self.jitter < 0:
+            raise InputError(f"jitter is {self.jitter}; it must be 0 or more")
+        if "style" in self.told and not isinstance(self.data, Emoji):
+            raise InputError("told: only emoji have styles")
+        coded, grid = isinstance(self.network, Coded), self.network.grid
+        if coded != (self.first_stage is not None):
+            raise InputError("first_stage: a Coded network names the zoo's model it begins with, others name none")
+        if coded:
+            for field in ("size", "channels"):
+                ours, theirs = getattr(self.network, field), getattr(self.data, field)
+                if ours != theirs:
+                    raise InputError(f"network.{field} is {ours}, but the data have {theirs}; make them equal")
+            if self.augmentation is not None:
+                raise InputError("augmentation: it varies pixels, but a Coded network writes codes")
+        else:
+            if self.jitter:
+                raise InputError("jitter: it is for Coded networks, whose codes it changes")
+            wanted = (self.data.channels, self.data.size // self.pixels.block, self.pixels.values)
+            if self.data.size % self.pixels.block or (grid.channels, grid.size, grid.levels) != wanted:
+                raise InputError(f"network.grid: its channels, size and levels must be {wanted}, as data and pixels say")
+        if isinstance(self.augmentation, Binarise) and self.pixels.levels != 2:
+            raise InputError("pixels.levels: binarised pictures have 2")
+        if grid.numbers != (needed := self.objective.needs(grid)):
+            raise InputError(f"network.grid.outputs is {grid.numbers}, but the likelihood needs {needed}; make them equal")
+        known, asked = grid.conditions, len(self.told) + self.mirror
+        if len(known) != asked or self.mirror and known[-1] != 2:
+            raise InputError(f"network.grid.conditions {known}: must be {len(self.told)} for told{', and 2' * self.mirror}")
+
+
+def gated_binarised() -> AutoregressiveRecipe:
+    """Gated PixelCNN on MNIST's own split, binarised anew whenever a digit is seen, four pixels at a time.
+
+    Not run yet.
+    """
+    return AutoregressiveRecipe(
+        data=Mnist(held_out="test"),
+        network=GatedPixelCNN(Grid(14, levels=16, named=True), width=64, depth=8, kernel=3),
+        pixels=Pixels(2, block=2),
+        augmentation=Binarise(),
+        images=150_000,
+        precision="bf16",
+        log_every=3_200,
+        checkpoint_every=16_000,
+    )
+
+
+def transformer_binarised() -> AutoregressiveRecipe:
+    """Image transformer on the symbols of `gated_binarised`: 196 of them, each sees all before.
+
+    Not run yet.
+    """
+    return replace(
+        gated_binarised(),
+        network=ImageTransformer(Grid(14, levels=16, named=True), Transformer(96, 6, 4, causal=True), near=2),
+        optimiser=AdamW(lr=2e-3, weight_decay=1e-2, beta2=0.99),
+        images=56_000,
+    )
+
+
+def row_lstm_binarised() -> AutoregressiveRecipe:
+    """Row LSTM on the symbols of `gated_binarised`.
+
+    Not run yet.
+    """
+    return replace(
+        gated_binarised(),
+        network=PixelRNN(Grid(14, levels=16, named=True), RowLSTM(3), width=48, depth=4, kernel=5),
+        images=100_000,
+    )
+
+
+def diagonal_binarised() -> AutoregressiveRecipe:
+    """Diagonal BiLSTM on the symbols of `gated_binarised`.
+
+    Not run yet.
+    """
+    return replace(
+        row_lstm_binarised(),
+        network=PixelRNN(Grid(14, levels=16, named=True), DiagonalBiLSTM(), width=48, depth=4, kernel=5),
+    )
+
+
+def pixelcnn_digits() -> AutoregressiveRecipe:
+    """PixelCNN of 2016 on the 9,000 training digits, black and white, pixel by pixel: the one with the blind spot.
+
+    Not run yet.
+    """
+    return AutoregressiveRecipe(
+        data=Digits(),
+        network=PixelCNN(Grid(28), width=64, depth=5),
+        pixels=Pixels(2),
+        augmentation=Binarise(),
+        images=100_000,
+        precision="bf16",
+    )
+
+
+def mixture_digits() -> AutoregressiveRecipe:
+    """PixelCNN++ on the 9,000 training digits, 256 grey levels, told each digit's class: this family's entry on digits.
+
+    Not run yet.
+    """
+    likelihood = LogisticMixture(5)
+    return AutoregressiveRecipe(
+        data=Digits(),
+        network=PixelCNNPP(Grid(28, levels=256, outputs=15, conditions=(10,)), width=32, blocks=1, resolutions=2),
+        objective=NextSymbol(likelihood),
+        told=("class",),
+        drop=0.1,
+        images=100_000,
+        optimiser=AdamW(lr=2e-3, weight_decay=1e-2, beta2=0.99),
+        precision="bf16",
+    )
+
+
+def tokens_emoji() -> AutoregressiveRecipe:
+    """Transformer over the codes of `vae.recipes.vqgan_emoji`, told style and category.
+
+    Not run yet.
+    """
+    first = VQ(
+        Autoencoder(size=32, channels=3, latent=16, flat=False, width=64, multipliers=(1, 2), patch=2), Codebook(512)
+    )
+    grid = Grid(8, levels=512, named=True, conditions=(8, 3, 2))
+    return AutoregressiveRecipe(
+        data=Emoji(),
+        network=Coded(first, ImageTransformer(grid, Transformer(128, 6, 4, causal=True), near=1, drop=0.2)),
+        first_stage="vqgan_emoji",
+        told=("class", "style"),
+        drop=0.1,
+        mirror=True,
+        jitter=1,
+        sampling=Sampling(top_p=0.95, guidance=2.0),
+        optimiser=AdamW(lr=1e-3, weight_decay=5e-2, beta2=0.99),
+        images=180_000,
+        batch_size=64,
+        precision="bf16",
+    )

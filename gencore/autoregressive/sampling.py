@@ -1,0 +1,313 @@
+"""From uniform numbers to pictures, from pictures to their probability, and from a folder to networks."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gencore.autoregressive.examples import encode
+from gencore.autoregressive.likelihoods import Categorical, LogisticMixture
+from gencore.autoregressive.objectives import Networks
+from gencore.autoregressive.recipes import AutoregressiveRecipe, Sampling
+from gencore.data import ImageSet, to_float
+from gencore.data.told import asked_for, check_conditions, conditions, untold, with_mirrored
+from gencore.errors import InputError
+from gencore.networks.coded import Coded, CodedNetwork
+from gencore.networks.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNNetwork
+from gencore.networks.image_transformer import ImageTransformer, ImageTransformerNetwork
+from gencore.networks.pixel_rnn import PixelRNN, PixelRNNNetwork
+from gencore.networks.pixelcnn import PixelCNN, PixelCNNNetwork
+from gencore.networks.pixelcnn_pp import PixelCNNPP, PixelCNNPPNetwork
+from gencore.networks.symbols import Grid
+from gencore.training import checkpoint, rng
+
+
+def build(recipe: AutoregressiveRecipe) -> Networks:
+    """Build the network with the weights that the recipe's seed draws."""
+    kinds = {
+        PixelRNN: PixelRNNNetwork,
+        PixelCNN: PixelCNNNetwork,
+        PixelCNNPP: PixelCNNPPNetwork,
+        GatedPixelCNN: GatedPixelCNNNetwork,
+        ImageTransformer: ImageTransformerNetwork,
+        Coded: CodedNetwork,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return Networks(kinds[type(recipe.network)](recipe.network))
+
+
+def adopt(recipe: AutoregressiveRecipe, networks: Networks, first_stage: nn.Module | None) -> None:
+    """Give a network that writes codes its first stage.
+
+    Raises
+    ------
+    InputError
+        If the first stage is missing, out of place, or has other sizes.
+    """
+    if isinstance(networks.model, CodedNetwork):
+        if first_stage is None:
+            raise InputError(f"needs its first stage, the zoo's {recipe.first_stage}; pass it as first_stage")
+        networks.model.adopt(first_stage)
+    elif first_stage is not None:
+        raise InputError("first_stage: this network writes pixels, and takes none")
+
+
+def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Networks, AutoregressiveRecipe]:
+    """Load a trained model from a zoo folder or from the newest checkpoint of a run.
+
+    Parameters
+    ----------
+    folder : Path or str
+        ``gencore.zoo.folder(name)``, or a run's folder.
+    first_stage : Module, optional
+        For a model that writes codes: the network of the model that ``recipe.first_stage`` names.
+
+    Returns
+    -------
+    networks : Networks
+        The averaged (EMA) network in evaluation mode, float32, without gradients.
+    recipe : AutoregressiveRecipe
+        The recipe it was trained by.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, or does not fit the recipe, or if the first stage is missing or another.
+    """
+    networks, recipe = checkpoint.load_model(folder, AutoregressiveRecipe, build)
+    adopt(recipe, networks, first_stage)
+    return networks, recipe
+
+
+@torch.inference_mode()
+def sample(
+    model: tuple[Networks, AutoregressiveRecipe],
+    count: int,
+    seed: int,
+    first: int = 0,
+    batch_size: int = 250,
+    cond: Tensor | None = None,
+    sampling: Sampling | None = None,
+    given: Tensor | None = None,
+    known: Tensor | None = None,
+) -> Tensor:
+    """Draw pictures symbol by symbol; image ``i`` depends on ``(seed, i)``, its condition and what is given only.
+
+    Parameters
+    ----------
+    model : tuple of Networks and AutoregressiveRecipe
+        What `load` returns.
+    count, seed : int
+        How many images, and from which series.
+    first : int
+        Number of the first image in the series.
+    batch_size : int
+        Images computed at once.
+    cond : Tensor, optional
+        What each picture is to show, int64 ``(count, len(recipe.told))``; a condition's number of values means *not told*.
+        By default what training pictures show, drawn from them at random.
+    sampling : Sampling, optional
+        How to draw; by default ``recipe.sampling``.
+    given : Tensor, optional
+        Symbols, int64 ``(count, C, H, W)``, of which those are kept that are known.
+    known : Tensor, optional
+        bool ``(H, W)``. What is drawn is a draw from the conditional distribution only if the known places come first, row by
+        row: what is known further on is kept, but the places before do not know of it.
+
+    Returns
+    -------
+    Tensor
+        float32 ``(count, C, H, W)`` in [-1, 1], on the CPU.
+
+    Raises
+    ------
+    InputError
+        If conditions or given symbols do not fit.
+    """
+    pieces = []
+    for symbols in draw_symbols(model, count, seed, first, batch_size, cond, sampling, given, known):
+        pieces.append(to_pictures(model, symbols).cpu())
+    return torch.cat(pieces) if pieces else torch.empty(0, model[1].data.channels, model[1].data.size, model[1].data.size)
+
+
+def draw_symbols(
+    model: tuple[Networks, AutoregressiveRecipe],
+    count: int,
+    seed: int,
+    first: int = 0,
+    batch_size: int = 250,
+    cond: Tensor | None = None,
+    sampling: Sampling | None = None,
+    given: Tensor | None = None,
+    known: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """Yield symbols ``(B, C, H, W)``, batch by batch; parameters as for `sample`."""
+    (network,), recipe = model
+    how, grid, likelihood = recipe.sampling if sampling is None else sampling, network.config.grid, recipe.objective.likelihood
+    device = next(network.parameters()).device
+    cond = asked_for(recipe, count, seed, first) if cond is None else cond
+    check_conditions(recipe, cond, count)
+    check_given(grid, given, known, count)
+    cond = with_mirrored(recipe, cond, torch.zeros(count, dtype=torch.int64)).to(device)
+    for start in range(0, count, batch_size):
+        told = cond[start : start + batch_size]
+        u = rng.uniform_per_image(len(told), (likelihood.draws(grid), grid.size, grid.size), seed, first + start).to(device)
+        begun = None if given is None else given[start : start + batch_size].to(device)
+        yield write(network, likelihood, told, untold(recipe, told), u, how, begun, known)
+
+
+def write(
+    network: nn.Module,
+    likelihood: Categorical | LogisticMixture,
+    cond: Tensor,
+    hidden: Tensor,
+    u: Tensor,
+    how: Sampling = Sampling(),
+    given: Tensor | None = None,
+    known: Tensor | None = None,
+    watch: Callable[[Tensor], None] | None = None,
+) -> Tensor:
+    """Write a batch of grids, row by row, each place once.
+
+    Parameters
+    ----------
+    network : Module
+        One that has ``incremental``.
+    likelihood : Categorical or LogisticMixture
+        The distribution of a place.
+    cond, hidden : Tensor
+        Conditions ``(B, K)``, and the same not told.
+    u : Tensor
+        Uniform numbers ``(B, draws, H, W)``.
+    how : Sampling
+        Temperature and guidance.
+    given, known : Tensor, optional
+        As for `sample`.
+    watch : callable, optional
+        Is shown the grid after each place, written so far; the same tensor each time.
+
+    Returns
+    -------
+    Tensor
+        int64 ``(B, C, H, W)``.
+    """
+    grid, guided = network.config.grid, how.guidance != 1 and cond.shape[1] > 0
+    symbols = torch.zeros(len(u), *grid.shape, dtype=torch.int64, device=u.device)
+    seen = symbols.repeat(2, 1, 1, 1) if guided else symbols  # what the network looks at: guided, everything twice
+    at = network.incremental(seen, torch.cat([cond, hidden]) if guided else cond)
+    for row in range(grid.size):
+        for column in range(grid.size):
+            for _ in range(likelihood.rounds(grid)):
+                params = at(row, column)
+                if guided:
+                    told, not_told = params.chunk(2)
+                    params = not_told + how.guidance * (told - not_told)
+                symbol = likelihood.draw(params, u[:, :, row, column], how.temperature, how.top_p)  # (B, C)
+                if known is not None and known[row, column]:
+                    symbol = given[:, :, row, column]
+                symbols[:, :, row, column] = symbol
+                if guided:
+                    seen[:, :, row, column] = symbol.repeat(2, 1)
+            if watch:
+                watch(symbols)
+    return symbols
+
+
+def to_pictures(model: tuple[Networks, AutoregressiveRecipe], symbols: Tensor) -> Tensor:
+    """Return pictures, float32 ``(B, C, H, W)`` in [-1, 1], of symbols."""
+    (network,), recipe = model
+    return network.decode(symbols).clamp(-1, 1) if isinstance(network, CodedNetwork) else recipe.pixels.read(symbols)
+
+
+def to_symbols(model: tuple[Networks, AutoregressiveRecipe], data: ImageSet, seed: int = 0, first: int = 0) -> Tensor:
+    """Return the symbols of images; if the recipe binarises, each is binarised once, by its place in the set.
+
+    Parameters
+    ----------
+    model : tuple of Networks and AutoregressiveRecipe
+        What `load` returns.
+    data : ImageSet
+        The images.
+    seed, first : int
+        Which binarisation, and the place of the first image.
+    """
+    (network,), recipe = model
+    x = to_float(data.images)
+    if isinstance(network, CodedNetwork):
+        return encode(network, x.to(network.device)).cpu()
+    if recipe.augmentation is not None:
+        u = [torch.rand(x.shape[1:], generator=rng.generator(seed, first + i, "binarise")) for i in range(len(x))]
+        x = recipe.augmentation(x, torch.stack(u))
+    return recipe.pixels.write(x)
+
+
+@torch.inference_mode()
+def log_likelihood(
+    model: tuple[Networks, AutoregressiveRecipe], data: ImageSet, seed: int = 0, batch_size: int = 250, told: bool = True
+) -> Tensor:
+    """Return the exact log-probability of each image's symbols, in nats, float64 ``(N,)``.
+
+    Parameters
+    ----------
+    model : tuple of Networks and AutoregressiveRecipe
+        What `load` returns.
+    data : ImageSet
+        Images; if the recipe binarises, each is binarised once, in a way that follows from the seed and its place in the set.
+    seed : int
+        Which binarisation.
+    batch_size : int
+        Images computed at once.
+    told : bool
+        Whether the network is told what the recipe tells.
+    """
+    (network,), recipe = model
+    device, found = next(network.parameters()).device, []
+    table = with_mirrored(recipe, conditions(recipe, data), torch.zeros(len(data), dtype=torch.int64))
+    table = table if told else untold(recipe, table)
+    for first in range(0, len(data), batch_size):
+        piece = slice(first, first + batch_size)
+        symbols = to_symbols(model, data.subset(torch.arange(len(data))[piece]), seed, first).to(device)
+        params = network(symbols, table[piece].to(device))
+        found.append(recipe.objective.likelihood.log_prob(params, symbols).double().flatten(1).sum(1).cpu())
+    return torch.cat(found)
+
+
+def measure(model: tuple[Networks, AutoregressiveRecipe]) -> list[dict]:
+    """Measure what a card says beside the judgement on pictures: how probable held-out images are."""
+    (network,), recipe = model
+    data, found = recipe.data.load("heldout"), []
+    pixels = data.images[0].numel()
+    for told in (True, False) if recipe.told and recipe.drop else (True,):
+        nats = -log_likelihood(model, data, told=told)
+        what = "codes, nats" if isinstance(network, CodedNetwork) else "negative log-likelihood, nats"
+        what += "" if told else ", nothing told"
+        found.append((what, nats.mean().item()))
+        found.append((f"standard error of: {what}", (nats.std() / len(nats) ** 0.5).item()))
+        if not isinstance(network, CodedNetwork):
+            found.append((f"bits per dimension{'' if told else ', nothing told'}", nats.mean().item() / math.log(2) / pixels))
+    return [{"name": name, "on": data.name, "samples": len(data), "value": value} for name, value in found]
+
+
+def parameters(model: tuple[Networks, AutoregressiveRecipe]) -> int:
+    """Return how many parameters it takes to draw: of the network, and of its first stage's decoder and codebook."""
+    (network,), _ = model
+    count = sum(p.numel() for p in network.parameters())
+    if isinstance(network, CodedNetwork):
+        count += sum(p.numel() for p in network.first.decoder.parameters()) + network.first.quantiser.codebook.numel()
+    return count
+
+
+def first_stage(recipe: AutoregressiveRecipe) -> str | None:
+    """Name of the zoo's model that `train` and `load` are to be given as ``first_stage``, or None."""
+    return recipe.first_stage
+
+
+def check_given(grid: Grid, given: Tensor | None, known: Tensor | None, count: int) -> None:
+    """Raise `InputError` unless given symbols and known places fit the grid, and come together."""
+    if (given is None) != (known is None):
+        raise InputError("given, known: give both or none")
+    if given is not None and (given.shape != (count, *grid.shape) or known.shape != grid.shape[1:]):
+        raise InputError(f"given {tuple(given.shape)}, known {tuple(known.shape)}: must be {(count, *grid.shape)} and {grid.shape[1:]}")
