@@ -92,9 +92,10 @@ def test_what_a_recipe_asks_for():
 
 
 def test_an_alphabet_without_a_codebook_will_do():
-    autoencoder = replace(FIRST.autoencoder, latent=2)
-    _, model, images = make(replace(TOKENS, first=VQ(autoencoder, FSQ((3, 2)))))
-    assert model.encode(images).max() < 6
+    writer = replace(TOKENS.writer, grid=replace(GRID, levels=12))
+    _, model, images = make(Coded(replace(FIRST, quantiser=FSQ((3, 4))), writer))
+    assert model.encode(images).max() < 12
+    assert model(model.encode(images)).shape == (5, 12, 4, 4)
 
 
 @pytest.mark.parametrize("config", [TOKENS, GATED])

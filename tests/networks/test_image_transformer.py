@@ -110,18 +110,18 @@ def test_places_are_told_apart():
 
 
 def test_dropout_comes_from_the_numbers_given():
-    """Each picture has its own; without numbers, or with none below the share, nothing is lost but the scale."""
+    """Each picture has its own; without numbers nothing is left out."""
     network, symbols, cond = make(TOLD)
     u = torch.rand(3, *TOLD.noise_shape)
     params = network(symbols, cond, u)
     assert torch.equal(network(symbols, cond, u), params)
     for row in range(3):
-        torch.testing.assert_close(network(symbols, cond, u)[row], network(symbols[row, None], cond[row, None], u[row, None])[0])
-    vectors, body = network.table(symbols[:, 0]), network.body
-    factors = dropout_factors(u, 0.25)
-    network.body = lambda h, keep: body(h, keep=factors)
-    assert torch.equal(network.from_vectors(vectors, cond, u), params)
-    network.body = body
+        alone = network(symbols[row, None], cond[row, None], u[row, None])
+        torch.testing.assert_close(params[row], alone[0])
+    told = network.told(cond, 3)[:, None, None]
+    seen = network._before(network.table(symbols[:, 0])) + network.rows + network.columns + told
+    expected = network.head(network.body(seen.flatten(1, 2), keep=dropout_factors(u, 0.25)))
+    torch.testing.assert_close(params.flatten(2), expected.transpose(1, 2))
     assert not torch.allclose(params, network(symbols, cond))
     undropped = awake(ImageTransformerNetwork(replace(TOLD, drop=0.0)))
     assert torch.equal(undropped(symbols, cond, u), network(symbols, cond))

@@ -129,7 +129,8 @@ def test_a_network_written_plainly():
 def test_remembered_tokens_are_looked_at_like_given_ones(pieces):
     """Token by token it is causal attention at once; tokens that come together see each other, later ones too."""
     layer, h = Attention(12, 3, causal=True), torch.randn(2, 6, 12)
-    cache, shown = KeyValues(layer, 2, 6), torch.cat([layer(piece, cache=cache) for piece in h.split(pieces, 1)], 1)
+    cache = KeyValues(layer, 2, 6)
+    shown = torch.cat([layer(piece, cache=cache) for piece in h.split(pieces, 1)], 1)
     key, value = layer.key_value.weight.chunk(2)
     q, k, v = ((h @ weight.T).unflatten(2, (3, 4)).transpose(1, 2) for weight in (layer.query.weight, key, value))
     until = torch.tensor([sum(pieces[: number + 1]) for number, length in enumerate(pieces) for _ in range(length)])
