@@ -15,14 +15,14 @@ from torch import nn
 from gencore import autoregressive, families, vae
 from gencore.autoregressive import AutoregressiveRecipe, Categorical, Draw, Networks, NextSymbol, Pixels, Sampling
 from gencore.autoregressive import log_likelihood, measure, sample, to_pictures, to_symbols, write
-from gencore.autoregressive.sampling import adopt, build
+from gencore.autoregressive.sampling import adopt, build, draw_symbols
 from gencore.data import Binarise, Digits, Emoji, ImageSet, to_float
 from gencore.data.told import asked_for
 from gencore.errors import InputError
+from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.symbols import Grid
 from gencore.training import recipe_io, rng
 from tests.autoregressive.tiny import CODED, COLOUR, COLOURED, KINDS, PLAIN, SQUARES, TOLD, WRITERS, first_stage, model
-from tests.vae.linear import LinearVAE
 
 each_kind = pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
 WAYS = {
@@ -81,15 +81,24 @@ def test_the_quick_way_is_the_slow_way(recipe, how):
     assert len(found.unique()) > 1 and not torch.equal(found[0], found[1])
 
 
+def assert_same_pictures(recipe, found, expected):
+    """Bitwise, unless a first stage computes them: its sums over several pictures are rounded otherwise."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=0 if recipe.first_stage is None else 1e-5)
+
+
 @each_kind
 def test_an_image_does_not_depend_on_its_batch(recipe):
-    """It follows from the seed, its number and its condition."""
+    """It follows from the seed, its number and its condition. Pictures of codes are the same but for rounding, codes bitwise."""
     drawing, cond = model(replace(recipe, sampling=Sampling(0.9, 0.95, 1.5))), told(recipe, 7)
     seven = sample(drawing, 7, seed=3, cond=cond)
-    assert torch.equal(sample(drawing, 7, seed=3, batch_size=2, cond=cond), seven)
-    one_by_one = [sample(drawing, 1, seed=3, first=i, cond=cond[i : i + 1]) for i in range(7)]
-    assert torch.equal(torch.cat(one_by_one), seven)
-    assert torch.equal(sample(drawing, 4, seed=3, first=3, cond=cond[3:]), seven[3:])
+    ways = [
+        list(draw_symbols(drawing, 7, 3, cond=cond)),
+        list(draw_symbols(drawing, 7, 3, cond=cond, batch_size=2)),
+        [next(draw_symbols(drawing, 1, 3, first=i, cond=cond[i : i + 1])) for i in range(7)],
+        [next(draw_symbols(drawing, 3, 3, cond=cond[:3])), next(draw_symbols(drawing, 4, 3, first=3, cond=cond[3:]))],
+    ]
+    assert all(torch.equal(torch.cat(pieces), ways[0][0]) for pieces in ways)
+    assert_same_pictures(recipe, sample(drawing, 4, seed=3, first=3, cond=cond[3:], batch_size=3), seven[3:])
     other = sample(drawing, 7, seed=4, cond=cond)
     assert all(not torch.equal(other[i], seven[i]) for i in range(7))
     assert all(not torch.equal(seven[i], seven[j]) for i in range(7) for j in range(i))
@@ -115,7 +124,8 @@ def test_codes_become_pictures_in_the_range_of_pixels():
     data = CODED.data.load("heldout").subset(torch.arange(5))
     codes = first.encode(to_float(data.images))[:, None]
     assert torch.equal(to_symbols(drawing, data), codes) and len(codes.unique()) > 8
-    first.quantiser.codebook.mul_(1000)
+    for parameter in first.decoder.parameters():
+        parameter.mul_(3)
     loud = first.decode(codes[:, 0])
     assert loud.abs().max() > 2 and torch.equal(to_pictures(drawing, codes), loud.clamp(-1, 1))
 
@@ -257,7 +267,8 @@ def test_what_is_known_stays_and_is_seen_by_what_comes_after(recipe):
     assert torch.equal(found[:, :, known], given[:, :, known])
     assert torch.equal(found, slowly(network, *asked(recipe, count), u, how, given, known))
     seven = sample(drawing, count, 0, cond=told(recipe, count), given=given, known=known)
-    assert torch.equal(sample(drawing, count, 0, cond=told(recipe, count), given=given, known=known, batch_size=2), seven)
+    again = sample(drawing, count, 0, cond=told(recipe, count), given=given, known=known, batch_size=2)
+    assert_same_pictures(recipe, again, seven)
     if recipe.first_stage is None:
         assert torch.equal(recipe.pixels.write(seven)[:, :, known], given[:, :, known])
 
@@ -295,7 +306,7 @@ def all_pictures(channels=1):
 def test_the_probabilities_of_all_pictures_sum_to_one(name, options):
     p = log_likelihood(small(name, **options), all_pictures(options.get("channels", 1)), batch_size=1000).exp()
     assert p.sum().item() == pytest.approx(1, abs=1e-5) and p.dtype == torch.float64
-    assert p.max() > 3 * p.mean(), "a uniform distribution would pass"
+    assert p.max() > 2 * p.mean(), "a uniform distribution would pass"
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -379,21 +390,18 @@ def test_images_are_binarised_once_by_their_place_as_the_vae_does(monkeypatch):
         return shown[-1]
 
     monkeypatch.setattr(Binarise, "__call__", spy)
-    images = torch.randint(256, (7, 1, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    data = ImageSet("noise", images, torch.zeros(7).long(), ("noise",))
-    networks, recipe = small("gated")
-    recipe.augmentation = Binarise()
-    log_likelihood((networks, recipe), data, seed=3, batch_size=3)
+    drawing, data = model(PLAIN), held_out(PLAIN, 7)
+    log_likelihood(drawing, data, seed=3, batch_size=3)
     ours = torch.cat(shown)
     shown.clear()
-    theirs = SimpleNamespace(objective=vae.ELBO(LinearVAE().likelihood), augmentation=Binarise(), network=SimpleNamespace())
-    vae.log_likelihood((vae.Networks(LinearVAE().requires_grad_(False)), theirs), data, 2, seed=3, at_once=8)
-    assert torch.equal(torch.cat(shown), ours)
-    u = torch.stack([torch.rand(1, 2, 2, generator=rng.generator(3, place, "binarise")) for place in range(7)])
-    assert torch.equal(ours, 2 * (u < images / 255).float() - 1)
-    shown.clear()
-    assert torch.equal(recipe.pixels.read(to_symbols((networks, recipe), data, seed=3)), ours)
-    assert not torch.equal(recipe.pixels.read(to_symbols((networks, recipe), data, seed=4)), ours)
+    network = vae.sampling.VAE(Autoencoder(size=8, latent=3, width=8, multipliers=(1, 2))).eval()
+    recipe = SimpleNamespace(objective=vae.ELBO(vae.Bernoulli()), augmentation=Binarise(), network=network.config)
+    vae.log_likelihood((vae.Networks(network), recipe), data, 2, seed=3, at_once=8)
+    assert len(shown) == 2 and torch.equal(torch.cat(shown), ours)
+    u = torch.stack([torch.rand(1, 8, 8, generator=rng.generator(3, place, "binarise")) for place in range(7)])
+    assert torch.equal(ours, 2 * (u < data.images / 255).float() - 1)
+    assert torch.equal(PLAIN.pixels.read(to_symbols(drawing, data, seed=3)), ours)
+    assert not torch.equal(PLAIN.pixels.read(to_symbols(drawing, data, seed=4)), ours)
 
 
 def test_a_binarised_image_keeps_its_pixels_in_any_batch():
@@ -514,7 +522,8 @@ def squares(**fields):
 )
 def test_what_does_not_fit_is_refused(recipe, change, message):
     if message is None:  # does fit
-        return replace(recipe, **change)
+        assert replace(recipe, **change)
+        return
     with pytest.raises(InputError, match=message):
         replace(recipe, **change)
 
