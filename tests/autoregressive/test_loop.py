@@ -300,7 +300,8 @@ def batches(recipe):
         yield to_float(data.images[index]), table[index]
 
 
-GREY = replace(TOLD, network=WRITERS["transformer"](Grid(8, levels=256, named=True, conditions=(10, 2))), pixels=Pixels(), augmentation=None)
+ALL_GREYS = Grid(8, levels=256, named=True, conditions=(10, 2))
+GREY = replace(TOLD, network=WRITERS["transformer"](ALL_GREYS), pixels=Pixels(), augmentation=None)
 
 
 def test_mirrored_pictures_are_told_as_such(seen):
@@ -310,7 +311,8 @@ def test_mirrored_pictures_are_told_as_such(seen):
     share = 0
     for (symbols, cond, _), (x, _) in zip(seen, batches(recipe), strict=True):
         mirrored, original = cond[:, 1] == 1, recipe.pixels.write(x)
-        assert torch.equal(symbols[mirrored], original[mirrored].flip(3)) and torch.equal(symbols[~mirrored], original[~mirrored])
+        assert torch.equal(symbols[mirrored], original[mirrored].flip(3))
+        assert torch.equal(symbols[~mirrored], original[~mirrored])
         assert cond[:, 1].max() == 1
         share += mirrored.float().mean().item() / len(seen)
     assert share == pytest.approx(0.5, abs=0.1)
