@@ -241,7 +241,7 @@ def pixelcnn_digits() -> AutoregressiveRecipe:
         network=PixelCNN(Grid(28), width=64, depth=5),
         pixels=Pixels(2),
         augmentation=Binarise(),
-        images=100_000,
+        images=60_000,
         precision="bf16",
     )
 
@@ -258,7 +258,7 @@ def mixture_digits() -> AutoregressiveRecipe:
         objective=NextSymbol(likelihood),
         told=("class",),
         drop=0.1,
-        images=100_000,
+        images=60_000,
         optimiser=AdamW(lr=2e-3, weight_decay=1e-2, beta2=0.99),
         precision="bf16",
     )
