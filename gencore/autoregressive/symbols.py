@@ -29,8 +29,8 @@ class Pixels:
     def __post_init__(self) -> None:
         if not 2 <= self.levels <= 256:
             raise InputError(f"levels {self.levels}: a pixel has 2 to 256")
-        if self.block < 1 or self.values > 65_536:
-            raise InputError(f"block {self.block}: gives {self.values:,} symbols; at most 65,536 are possible")
+        if not 1 <= self.block <= 4 or self.values > 65_536:  # 4 x 4 pixels of 2 levels; beyond, one cannot even count
+            raise InputError(f"block {self.block}: 1 or more, but symbols, levels ** block**2, are at most 65,536")
 
     @property
     def values(self) -> int:

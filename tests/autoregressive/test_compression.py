@@ -102,7 +102,9 @@ def test_what_cannot_be_read_is_one_error(images):
         (b"GCBB1\n" + data[6:], "no such file"),
         (data[:-4], "damaged"),
         (data[:-1] + bytes([data[-1] ^ 1]), "damaged"),
-        (_with(data, 8, 1), "holds at most"),  # more than a million images
+        (_with(data, 9, 1), "holds at most"),  # more than a million images
+        (_with(data, 6, 64), "cannot be read|goes on after"),  # more images than were written
+        (_with(data, 6, 1), "goes on after"),  # fewer
     ]:
         with pytest.raises(InputError, match=message):
             decompress(trained, bad)
