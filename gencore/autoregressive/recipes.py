@@ -215,7 +215,7 @@ def row_lstm_binarised() -> AutoregressiveRecipe:
     return replace(
         gated_binarised(),
         network=PixelRNN(Grid(14, levels=16, named=True), RowLSTM(3), width=48, depth=4, kernel=5),
-        images=100_000,
+        images=160_000,
     )
 
 
@@ -227,6 +227,7 @@ def diagonal_binarised() -> AutoregressiveRecipe:
     return replace(
         row_lstm_binarised(),
         network=PixelRNN(Grid(14, levels=16, named=True), DiagonalBiLSTM(), width=48, depth=4, kernel=5),
+        images=130_000,
     )
 
 
