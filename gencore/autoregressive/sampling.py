@@ -309,5 +309,12 @@ def check_given(grid: Grid, given: Tensor | None, known: Tensor | None, count: i
     """Raise `InputError` unless given symbols and known places fit the grid, and come together."""
     if (given is None) != (known is None):
         raise InputError("given, known: give both or none")
-    if given is not None and (given.shape != (count, *grid.shape) or known.shape != grid.shape[1:]):
+    if given is None:
+        return
+    if given.shape != (count, *grid.shape) or known.shape != grid.shape[1:]:
         raise InputError(f"given {tuple(given.shape)}, known {tuple(known.shape)}: must be {(count, *grid.shape)} and {grid.shape[1:]}")
+    if given.dtype != torch.int64 or known.dtype != torch.bool:
+        raise InputError(f"given is {given.dtype}, known {known.dtype}: must be int64 and bool")
+    kept = given[:, :, known.to(given.device)]
+    if ((kept < 0) | (kept >= grid.levels)).any():
+        raise InputError(f"given: symbols that are known must be from 0 to {grid.levels - 1}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gencore.errors import InputError
-from gencore.networks.first_stage import OnFirstStage
+from gencore.networks.first_stage import OnFirstStage, check_first_stage
 from gencore.networks.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNNetwork
 from gencore.networks.image_transformer import ImageTransformer, ImageTransformerNetwork
 from gencore.networks.symbols import At, Grid
@@ -32,6 +32,7 @@ class Coded:
     writer: GatedPixelCNN | ImageTransformer = ImageTransformer(Grid(8, levels=512, named=True))
 
     def __post_init__(self) -> None:
+        check_first_stage(self.first.autoencoder)
         given, grid = (self.first.autoencoder.side, self.first.quantiser.size), self.writer.grid
         if (grid.size, grid.levels) != given or not grid.named:
             raise InputError(f"writer.grid: must be named, with size and levels {given}, those of the first stage's codes")
