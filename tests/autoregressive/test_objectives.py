@@ -52,7 +52,7 @@ def test_its_gradient_goes_down_to_the_frequencies():
     torch.testing.assert_close(gradient, torch.tensor([0.125, -0.125]))  # probability less frequency
 
 
-def test_conditions_and_what_is_left_out_reach_thenetwork_of():
+def test_conditions_and_what_is_left_out_reach_the_network():
     network, cond, dropped = Knowing(0.5, 0.5), torch.tensor([[1], [2]]), torch.rand(2, 1, 2, 4)
     NextSymbol()(Networks(network), SYMBOLS, cond, Draw())
     NextSymbol()(Networks(network), SYMBOLS, cond, Draw(dropped))

@@ -70,7 +70,9 @@ def test_a_network_written_plainly(config):
     def gated(h):
         return torch.tanh(h[:, :width]) / (1 + torch.exp(-h[:, width:]))
 
-    x = w["embed.table.weight"][symbols[:, 0]].permute(0, 3, 1, 2) if grid.named else 2 * symbols / (grid.levels - 1) - 1
+    x = 2 * symbols / (grid.levels - 1) - 1
+    if grid.named:
+        x = w["embed.table.weight"][symbols[:, 0]].permute(0, 3, 1, 2)
     v = square(x, "vertical", config.kernel)
     h = square(x, "horizontal", config.kernel, last=config.kernel // 2) + down(v)
     for number in range(config.depth):

@@ -58,7 +58,7 @@ def check_probabilities(network, cond=None):
 
 
 def check_conditions(network, symbols, cond):
-    """Each condition is heard at nearly every place (a ReLU may be deaf), by its own picture only; None is "not told"."""
+    """Each condition is heard by its own picture only, at nearly every place: ReLUs may be deaf. None is "not told"."""
     values = torch.tensor(network.grid.conditions)
     params = network(symbols, cond)
     for number in range(len(values)):
