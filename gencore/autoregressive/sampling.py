@@ -379,7 +379,8 @@ def check_given(grid: Grid, given: Tensor | None, known: Tensor | None, count: i
     if given is None:
         return
     if given.shape != (count, *grid.shape) or known.shape != grid.shape[1:]:
-        raise InputError(f"given {tuple(given.shape)}, known {tuple(known.shape)}: must be {(count, *grid.shape)} and {grid.shape[1:]}")
+        wanted = f"must be {(count, *grid.shape)} and {grid.shape[1:]}"
+        raise InputError(f"given {tuple(given.shape)}, known {tuple(known.shape)}: {wanted}")
     if given.dtype != torch.int64 or known.dtype != torch.bool:
         raise InputError(f"given is {given.dtype}, known {known.dtype}: must be int64 and bool")
     kept = given[:, :, known.to(given.device)]
