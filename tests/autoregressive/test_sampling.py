@@ -60,7 +60,7 @@ def guided(told, not_told, guidance):
 
 def slowly(network, cond, hidden, u, how, given=None, known=None):
     """The whole network at each place, for each channel; the same numbers decide."""
-    grid = network.grid
+    grid = network.config.grid
     symbols = torch.zeros(len(u), *grid.shape, dtype=torch.int64)
     for row, column, channel in itertools.product(range(grid.size), range(grid.size), range(grid.channels)):
         params = guided(network(symbols, cond), network(symbols, hidden), how.guidance)[:, :, row, column]
@@ -78,7 +78,7 @@ def test_the_quick_way_is_the_slow_way(recipe, how):
     (network,), _ = model(recipe)
     (cond, hidden), u = asked(recipe, 5), uniform(recipe, 5)
     found = write(network, Categorical(), cond, hidden, u, how)
-    assert found.shape == (5, *network.grid.shape) and found.dtype == torch.int64
+    assert found.shape == (5, *network.config.grid.shape) and found.dtype == torch.int64
     assert torch.equal(found, slowly(network, cond, hidden, u, how))
     assert len(found.unique()) > 1 and not torch.equal(found[0], found[1])
 
