@@ -116,8 +116,9 @@ def model(recipe):
 
 
 def fill(network, std):
-    """Make every weight matter. Of a PixelCNN++, which adds up so many maps that it would be sure of all it says, half so much."""
-    std = std / 2 if isinstance(network.config, PixelCNNPP) else std
+    """Make every weight matter: a PixelCNN++, which adds up many maps, would soon be sure of all; MaskGIT and VAR say little."""
+    kind = type(getattr(network.config, "writer", network.config))
+    std = std * {PixelCNNPP: 0.5, MaskGIT: 3, VAR: 3}.get(kind, 1)
     for number, parameter in enumerate(network.parameters()):
         nn.init.normal_(parameter, std=std, generator=torch.Generator().manual_seed(number))
     return network.eval().requires_grad_(False)
