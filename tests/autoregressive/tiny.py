@@ -126,6 +126,6 @@ def fill(network, std):
     weights = std * (3 if normed else 0.5 if kind is PixelCNNPP else 1)
     for number, (name, parameter) in enumerate(network.named_parameters()):
         small = normed and name.endswith("bias")
-        generator = torch.Generator().manual_seed(number + 100 * normed)
+        generator = torch.Generator().manual_seed(number + 1000 * normed)
         nn.init.normal_(parameter, std=std / 4 if small else weights, generator=generator)
     return network.eval().requires_grad_(False)
