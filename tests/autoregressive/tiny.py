@@ -116,8 +116,16 @@ def model(recipe):
 
 
 def fill(network, std):
-    """Make every weight matter. Of a PixelCNN++, which adds up so many maps that it would be sure of all it says, half so much."""
-    std = std / 2 if isinstance(network.config, PixelCNNPP) else std
-    for number, parameter in enumerate(network.parameters()):
-        nn.init.normal_(parameter, std=std, generator=torch.Generator().manual_seed(number))
+    """Make every weight matter to what is said.
+
+    A PixelCNN++, which adds up many maps, would soon be sure of all it says. What normalises its maps would soon say the same
+    of all it sees, if its biases were large.
+    """
+    kind = type(getattr(network.config, "writer", network.config))
+    normed = kind in (MaskGIT, VAR)
+    weights = std * (3 if normed else 0.5 if kind is PixelCNNPP else 1)
+    for number, (name, parameter) in enumerate(network.named_parameters()):
+        small = normed and name.endswith("bias")
+        generator = torch.Generator().manual_seed(number + 1000 * normed)
+        nn.init.normal_(parameter, std=std / 4 if small else weights, generator=generator)
     return network.eval().requires_grad_(False)
