@@ -14,7 +14,7 @@ from gencore.training.run import Run
 def test_every_family_has_the_same_doors():
     """The first parameters have the same names everywhere, so that nobody needs to know which family it is."""
     found = families.families()
-    assert {"diffusion", "gan", "metrics", "vae"} <= found.keys()
+    assert {"autoregressive", "diffusion", "gan", "metrics", "vae"} <= found.keys()
     doors = {
         "train": ["recipe", "folder", "device", "log", "compile"],
         "load": ["folder"],

@@ -98,7 +98,7 @@ def decompress(trained: tuple[Networks, AutoregressiveRecipe], data: bytes) -> T
         for batch in images.split(AT_ONCE):
             written = torch.zeros(len(batch), *model.config.grid.shape, dtype=torch.int64)
             for row, column, table in _tables(trained, written):
-                written[:, 0, row, column] = torch.from_numpy(coder.decode(SYMBOLS, table)).long()
+                written[:, 0, row, column] = torch.from_numpy(_decode(coder, table)).long()
             batch.copy_(to_uint8(recipe.pixels.read(written)))
     if not coder.maybe_exhausted():
         raise InputError("compressed images: the file goes on after its last image, or what this machine computes differs")
@@ -115,6 +115,14 @@ def _tables(
         for column in range(model.config.grid.size):
             p = recipe.objective.likelihood.probabilities(at(row, column))  # (B, 1, levels)
             yield row, column, np.ascontiguousarray(p[:, 0].float().numpy())
+
+
+def _decode(coder: stream.queue.RangeDecoder, table: np.ndarray) -> np.ndarray:
+    """Return the symbols of one place, int32 ``(B,)``."""
+    try:
+        return coder.decode(SYMBOLS, table)
+    except AssertionError:  # the coder's word for bits that no such symbols can have made
+        raise InputError("compressed images: the file cannot be read here; what this machine computes differs") from None
 
 
 def _check(trained: tuple[Networks, AutoregressiveRecipe]) -> tuple[Networks, AutoregressiveRecipe]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from gencore.autoregressive.masked import MaskedSymbols
 from gencore.autoregressive.objectives import Draw
 from gencore.autoregressive.recipes import AutoregressiveRecipe
 from gencore.data import Batches, ImageSet, to_float
@@ -56,7 +57,7 @@ class Examples:
         cond : Tensor
             Conditions, int64 ``(B, K)``, some of them hidden.
         draw : Draw
-            What dropout takes.
+            What dropout takes, and what is hidden.
         """
         recipe, batch = self.recipe, self._batches.at(seen)
         x, cond = batch.x, self._table[batch.index]
@@ -77,7 +78,10 @@ class Examples:
                 x = recipe.augmentation(x, self._uniform(seen, "augmentation", *x.shape[1:]))
             symbols = recipe.pixels.write(x)
         dropped = self._uniform(seen, "dropout", *self._noise_shape) if self._noise_shape else None
-        return symbols, cond, Draw(dropped)
+        ratio = order = None
+        if isinstance(recipe.objective, MaskedSymbols):
+            ratio, order = self._uniform(seen, "ratio"), self._uniform(seen, "order", symbols[0].numel())
+        return symbols, cond, Draw(dropped, ratio, order)
 
     def _uniform(self, seen: int, purpose: str, *shape: int) -> Tensor:
         whole = (self.recipe.batch_size, *shape)

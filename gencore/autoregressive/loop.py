@@ -76,7 +76,7 @@ def train(
         seen = run.images_seen
         symbols, cond, draw = examples.at(seen)  # (B, C, H, W), (B, K)
         set_learning_rate(adam, recipe.optimiser.learning_rate(seen, recipe.batch_size, recipe.images))
-        pieces, parts = recipe.micro_batches, {}
+        pieces, parts = len(symbols.chunk(recipe.micro_batches)), {}  # of 16, five are four: of 4 each
 
         for piece in range(pieces):
             symbols_piece, cond_piece, *draw_piece = (_share(each, pieces, piece) for each in (symbols, cond, *draw))

@@ -15,29 +15,15 @@ paper's code, is off unless asked for. With more steps than hidden symbols, the 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gencore.autoregressive.likelihoods import at_least_float32, draw_categorical
+from gencore.autoregressive.objectives import Draw, Networks
 from gencore.errors import InputError
 from gencore.networks.symbols import Grid
 from gencore.training.loss import Loss
-
-
-class Networks(NamedTuple):
-    """The network ``model(symbols, cond)``, and the grid it reads, which a replica of it would not tell."""
-
-    model: nn.Module
-    grid: Grid
-
-
-class Hiding(NamedTuple):
-    """The randomness of one loss, uniform in [0, 1): ``ratio (B,)`` says how many are hidden, ``order (B, N)`` which."""
-
-    ratio: Tensor
-    order: Tensor
 
 
 def share_hidden(progress: Tensor) -> Tensor:
@@ -45,10 +31,18 @@ def share_hidden(progress: Tensor) -> Tensor:
     return torch.cos(torch.pi / 2 * progress.double())  # section 3.3, gamma
 
 
-def hidden_places(draw: Hiding) -> Tensor:
-    """Return which places are hidden, bool ``(B, N)``: at least one, those with the lowest numbers in ``draw.order``."""
-    count = (share_hidden(draw.ratio) * draw.order.shape[1]).ceil()  # (B,)
-    return draw.order.argsort(1).argsort(1) < count[:, None]
+def hidden_places(ratio: Tensor, order: Tensor) -> Tensor:
+    """Return which places are hidden, bool ``(B, N)``, at least one.
+
+    Parameters
+    ----------
+    ratio : Tensor
+        Uniform numbers ``(B,)``: how many.
+    order : Tensor
+        Uniform numbers ``(B, N)``: those with the lowest.
+    """
+    count = (share_hidden(ratio) * order.shape[1]).ceil()  # (B,)
+    return order.argsort(1).argsort(1) < count[:, None]
 
 
 @dataclass(frozen=True)
@@ -67,27 +61,31 @@ class MaskedSymbols:
         if not 0 <= self.smoothing < 1:
             raise InputError(f"smoothing {self.smoothing}: must be in [0, 1)")
 
-    def __call__(self, networks: Networks, symbols: Tensor, cond: Tensor | None, draw: Hiding) -> Loss:
+    def needs(self, grid: Grid) -> int:
+        """Return how many numbers the network must return for each place."""
+        return grid.levels
+
+    def __call__(self, networks: Networks, symbols: Tensor, cond: Tensor | None, draw: Draw) -> Loss:
         """Return the cross-entropy of the hidden symbols of an image, over the number of all its places.
 
         Parameters
         ----------
         networks : Networks
-            The network, and its grid.
+            A `gencore.networks.maskgit.MaskGITNetwork`, or one that writes codes by it.
         symbols : Tensor
             int64 ``(B, 1, H, W)``, all of them known.
         cond : Tensor or None
             Conditions, int64 ``(B, K)``.
-        draw : Hiding
-            What is hidden.
+        draw : Draw
+            What is hidden, and what dropout takes.
 
         Returns
         -------
         Loss
             Parts: ``nats`` per hidden symbol, without smoothing, the mean over images of each image's mean.
         """
-        hidden = hidden_places(draw).view_as(symbols)  # (B, 1, H, W)
-        logits = networks.model(symbols.masked_fill(hidden, networks.grid.levels), cond)  # (B, levels, H, W)
+        hidden = hidden_places(draw.ratio, draw.order).view_as(symbols)  # (B, 1, H, W)
+        logits = networks.model(symbols, cond, draw.dropped, hidden)  # (B, levels, H, W)
         log_p = at_least_float32(logits).log_softmax(1)
         nats = -log_p.gather(1, symbols)  # (B, 1, H, W)
         smoothed = (1 - self.smoothing) * nats - self.smoothing * log_p.mean(1, keepdim=True)
@@ -103,6 +101,7 @@ def draw(
     guidance: float = 1.0,
     untold: Tensor | None = None,
     known: Tensor | None = None,
+    cool: float = 1.0,
 ) -> Iterator[Tensor]:
     """Fill in hidden symbols over a number of steps, in each those of which the network is most confident (section 3.2).
 
@@ -126,6 +125,8 @@ def draw(
         Conditions with "not told" in place of some; None tells nothing. Used unless `guidance` is 1.
     known : Tensor, optional
         Symbols to start from, int64 ``(B, 1, H, W)``: what is given, and elsewhere the mask.
+    cool : float
+        Divides the logits from which symbols are drawn; below 1 the likely becomes likelier.
 
     Yields
     ------
@@ -152,7 +153,8 @@ def draw(
     for step in range(u.shape[1]):
         written = symbols.flatten(1)  # (B, N)
         hidden = written == mask
-        log_p = guided_logits(network, symbols, cond, guidance, untold).log_softmax(1).flatten(2).transpose(1, 2)
+        logits = guided_logits(network, symbols, cond, guidance, untold) / cool
+        log_p = logits.log_softmax(1).flatten(2).transpose(1, 2)  # (B, N, levels)
         drawn = draw_categorical(log_p.exp(), u[:, step, 0])  # (B, N)
         gumbel = -torch.log(-torch.log(u[:, step, 1].clamp(min=torch.finfo(u.dtype).tiny)))
         confidence = log_p.gather(2, drawn[..., None])[..., 0] + temperature * (1 - progress[step]) * gumbel

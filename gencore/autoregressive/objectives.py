@@ -26,9 +26,13 @@ class Draw(NamedTuple):
     ----------
     dropped : Tensor or None
         Uniform in [0, 1), ``(B, *noise_shape)``, for networks that leave channels out in training.
+    ratio, order : Tensor or None
+        Uniform in [0, 1), ``(B,)`` and ``(B, N)``, for objectives that hide symbols: how many, and which.
     """
 
     dropped: Tensor | None = None
+    ratio: Tensor | None = None
+    order: Tensor | None = None
 
 
 @dataclass(frozen=True)

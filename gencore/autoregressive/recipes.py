@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from gencore.autoregressive.likelihoods import LogisticMixture
+from gencore.autoregressive.masked import MaskedSymbols
 from gencore.autoregressive.objectives import NextSymbol
 from gencore.autoregressive.symbols import Pixels
 from gencore.data import Binarise, BinarisedMnist, CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
@@ -12,12 +13,15 @@ from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.coded import Coded
 from gencore.networks.gated_pixelcnn import GatedPixelCNN
 from gencore.networks.image_transformer import ImageTransformer
+from gencore.networks.maskgit import MaskGIT
+from gencore.networks.multiscale import MultiScale
 from gencore.networks.pixel_rnn import DiagonalBiLSTM, PixelRNN, RowLSTM
 from gencore.networks.pixelcnn import PixelCNN
 from gencore.networks.pixelcnn_pp import PixelCNNPP
 from gencore.networks.quantiser import Codebook
 from gencore.networks.symbols import Grid
 from gencore.networks.transformer import Transformer
+from gencore.networks.var import VAR
 from gencore.networks.vqvae import VQ
 from gencore.training.device import Precision
 from gencore.training.optimiser import AdamW
@@ -35,17 +39,25 @@ class Sampling:
         Only the likeliest values are drawn that together reach this probability.
     guidance : float
         How far to go from the logits without conditions to those with them; 1 is plainly conditional.
+    steps : int
+        For networks that learned from hidden symbols: in how many steps all are drawn.
+    disturb : float
+        For these too: how much the confidence by which they are kept is disturbed at the beginning.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     guidance: float = 1.0
+    steps: int = 12
+    disturb: float = 4.5
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
             raise InputError(f"temperature {self.temperature}: must be 0 or more")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p {self.top_p}: must be above 0 and at most 1")
+        if self.steps < 1 or self.disturb < 0:
+            raise InputError(f"steps {self.steps}, disturb {self.disturb}: at least 1, and 0 or more")
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,8 @@ class AutoregressiveRecipe:
         Kind and sizes of the network. `Coded` writes the codes of a first stage, the others write pixels.
     pixels : Pixels
         How pixels become symbols; for networks that write pixels.
-    objective : NextSymbol
-        What is minimised.
+    objective : NextSymbol or MaskedSymbols
+        What is minimised; MaskedSymbols belongs to MaskGIT, NextSymbol to the others.
     told : tuple of {"class", "style"}
         What the network is told of each picture; the sizes are the first of ``network.grid.conditions``.
     drop : float
@@ -101,7 +113,7 @@ class AutoregressiveRecipe:
     data: Digits | Emoji | Shapes | Mnist | BinarisedMnist | FashionMnist | Cifar10 | CelebA | ImageFolder
     network: PixelRNN | PixelCNN | GatedPixelCNN | PixelCNNPP | ImageTransformer | Coded
     pixels: Pixels = Pixels()
-    objective: NextSymbol = NextSymbol()
+    objective: NextSymbol | MaskedSymbols = NextSymbol()
     told: Told = ()
     drop: float = 0.0
     mirror: bool = False
@@ -153,6 +165,9 @@ class AutoregressiveRecipe:
             wanted = (self.data.channels, self.data.size // self.pixels.block, self.pixels.values)
             if self.data.size % self.pixels.block or (grid.channels, grid.size, grid.levels) != wanted:
                 raise InputError(f"network.grid: its channels, size and levels must be {wanted}, as data and pixels say")
+        masked = coded and isinstance(self.network.writer, MaskGIT)
+        if masked != isinstance(self.objective, MaskedSymbols):
+            raise InputError("objective: MaskedSymbols goes with MaskGIT, and with no other network")
         if isinstance(self.augmentation, Binarise) and self.pixels.levels != 2:
             raise InputError("pixels.levels: binarised pictures have 2")
         if grid.numbers != (needed := self.objective.needs(grid)):
@@ -271,3 +286,29 @@ def tokens_emoji() -> AutoregressiveRecipe:
         batch_size=64,
         precision="bf16",
     )
+
+
+def masked_emoji() -> AutoregressiveRecipe:
+    """MaskGIT over the codes of `tokens_emoji`: all at once in a few steps.
+
+    Not run yet.
+    """
+    recipe = tokens_emoji()
+    writer = MaskGIT(recipe.network.grid, width=128, depth=6, drop=0.2)
+    return replace(
+        recipe,
+        network=replace(recipe.network, writer=writer),
+        objective=MaskedSymbols(),
+        sampling=Sampling(guidance=2.0, steps=12, disturb=4.5),
+    )
+
+
+def next_scale_emoji() -> AutoregressiveRecipe:
+    """VAR over the codes of `vae.recipes.scales_emoji`: from coarse to fine, a scale at a time.
+
+    Not run yet.
+    """
+    recipe = tokens_emoji()
+    first = replace(recipe.network.first, quantiser=MultiScale(Codebook(512)))
+    writer = VAR(transformer=Transformer(128, 6, 4), drop=0.2, conditions=(8, 3, 2))
+    return replace(recipe, network=Coded(first, writer), first_stage="scales_emoji")

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gencore.autoregressive import masked, next_scale
 from gencore.autoregressive.examples import encode
 from gencore.autoregressive.likelihoods import Categorical, LogisticMixture
-from gencore.autoregressive.objectives import Networks
+from gencore.autoregressive.masked import MaskedSymbols
+from gencore.autoregressive.objectives import Draw, Networks
 from gencore.autoregressive.recipes import AutoregressiveRecipe, Sampling
 from gencore.data import ImageSet, to_float
 from gencore.data.told import asked_for, check_conditions, conditions, untold, with_mirrored
@@ -21,6 +23,7 @@ from gencore.networks.pixel_rnn import PixelRNN, PixelRNNNetwork
 from gencore.networks.pixelcnn import PixelCNN, PixelCNNNetwork
 from gencore.networks.pixelcnn_pp import PixelCNNPP, PixelCNNPPNetwork
 from gencore.networks.symbols import Grid
+from gencore.networks.var import VAR, VARNetwork
 from gencore.training import checkpoint, rng
 
 
@@ -146,17 +149,55 @@ def draw_symbols(
 ) -> Iterator[Tensor]:
     """Yield symbols ``(B, C, H, W)``, batch by batch; parameters as for `sample`."""
     (network,), recipe = model
-    how, grid, likelihood = recipe.sampling if sampling is None else sampling, network.config.grid, recipe.objective.likelihood
+    how, grid = recipe.sampling if sampling is None else sampling, network.config.grid
     device = next(network.parameters()).device
     cond = asked_for(recipe, count, seed, first) if cond is None else cond
     check_conditions(recipe, cond, count)
     check_given(grid, given, known, count)
+    if given is not None and isinstance(recipe.network, Coded) and isinstance(recipe.network.writer, VAR):
+        raise InputError("given: codes of several scales cannot be given by their places")
     cond = with_mirrored(recipe, cond, torch.zeros(count, dtype=torch.int64)).to(device)
     for start in range(0, count, batch_size):
         told = cond[start : start + batch_size]
-        u = rng.uniform_per_image(len(told), (likelihood.draws(grid), grid.size, grid.size), seed, first + start).to(device)
+        u = rng.uniform_per_image(len(told), _draws(recipe, how), seed, first + start).to(device)
         begun = None if given is None else given[start : start + batch_size].to(device)
-        yield write(network, likelihood, told, untold(recipe, told), u, how, begun, known)
+        yield _draw(network, recipe, told, untold(recipe, told), u, how, begun, known)
+
+
+def _draws(recipe: AutoregressiveRecipe, how: Sampling) -> tuple[int, ...]:
+    """Return the shape of the uniform numbers that one picture takes."""
+    grid = recipe.network.grid
+    if isinstance(recipe.objective, MaskedSymbols):
+        return how.steps, 2, grid.size**2
+    if isinstance(recipe.network, Coded) and isinstance(recipe.network.writer, VAR):
+        return recipe.network.shape[2:]
+    return recipe.objective.likelihood.draws(grid), grid.size, grid.size
+
+
+def _draw(
+    network: nn.Module,
+    recipe: AutoregressiveRecipe,
+    cond: Tensor,
+    hidden: Tensor,
+    u: Tensor,
+    how: Sampling,
+    given: Tensor | None,
+    known: Tensor | None,
+) -> Tensor:
+    """Draw the symbols of a batch in the way of its network."""
+    guidance = how.guidance if cond.shape[1] else 1.0
+    if isinstance(recipe.objective, MaskedSymbols):
+        writer = network.writer
+        begun = None if given is None else given.masked_fill(~known.to(given.device), writer.config.mask)
+        for symbols in masked.draw(writer, cond, u, how.disturb, guidance, hidden, begun, how.temperature):
+            pass
+        return symbols
+    if isinstance(network, CodedNetwork) and isinstance(network.writer, VARNetwork):
+        codes = next_scale.draw(
+            network.writer, network.first.quantiser, cond, u, how.temperature, how.top_p, guidance, hidden
+        )
+        return codes[:, None, None]
+    return write(network, recipe.objective.likelihood, cond, hidden, u, how, given, known)
 
 
 def write(
@@ -275,19 +316,45 @@ def log_likelihood(
     return torch.cat(found)
 
 
+@torch.inference_mode()
+def hidden_nats(
+    model: tuple[Networks, AutoregressiveRecipe], data: ImageSet, seed: int = 0, batch_size: int = 250, told: bool = True
+) -> Tensor:
+    """Return how surprising hidden symbols are on average, in nats, float64 ``(N,)``; parameters as for `log_likelihood`.
+
+    Of each image so many are hidden as training would hide of it; the seed and its place in the set say which.
+    """
+    (network,), recipe = model
+    found = []
+    table = with_mirrored(recipe, conditions(recipe, data), torch.zeros(len(data), dtype=torch.int64))
+    table = table if told else untold(recipe, table)
+    for first in range(0, len(data), batch_size):
+        piece = slice(first, first + batch_size)
+        symbols = to_symbols(model, data.subset(torch.arange(len(data))[piece])).to(network.device)
+        u = rng.uniform_per_image(len(symbols), (1 + symbols[0].numel(),), seed, first).to(network.device)
+        for symbol, cond, row in zip(symbols, table[piece].to(network.device), u, strict=True):
+            draw = Draw(None, row[:1], row[None, 1:])
+            found.append(recipe.objective(Networks(network), symbol[None], cond[None], draw).parts["nats"].cpu())
+    return torch.stack(found).double()
+
+
 def measure(model: tuple[Networks, AutoregressiveRecipe]) -> list[dict]:
     """Measure what a card says beside the judgement on pictures: how probable held-out images are."""
     (network,), recipe = model
     data, found = recipe.data.load("heldout"), []
-    pixels = data.images[0].numel()
+    coded = isinstance(network, CodedNetwork)
     for told in (True, False) if recipe.told and recipe.drop else (True,):
-        nats = -log_likelihood(model, data, told=told)
-        what = "codes, nats" if isinstance(network, CodedNetwork) else "negative log-likelihood, nats"
+        if isinstance(recipe.objective, MaskedSymbols):
+            what, nats = "hidden codes, nats each", hidden_nats(model, data, told=told)
+        else:
+            what = "codes, nats" if coded else "negative log-likelihood, nats"
+            nats = -log_likelihood(model, data, told=told)
         what += "" if told else ", nothing told"
         found.append((what, nats.mean().item()))
         found.append((f"standard error of: {what}", (nats.std() / len(nats) ** 0.5).item()))
-        if not isinstance(network, CodedNetwork):
-            found.append((f"bits per dimension{'' if told else ', nothing told'}", nats.mean().item() / math.log(2) / pixels))
+        if not coded:
+            bits = nats.mean().item() / math.log(2) / data.images[0].numel()
+            found.append((f"bits per dimension{'' if told else ', nothing told'}", bits))
     return [{"name": name, "on": data.name, "samples": len(data), "value": value} for name, value in found]
 
 
@@ -309,5 +376,12 @@ def check_given(grid: Grid, given: Tensor | None, known: Tensor | None, count: i
     """Raise `InputError` unless given symbols and known places fit the grid, and come together."""
     if (given is None) != (known is None):
         raise InputError("given, known: give both or none")
-    if given is not None and (given.shape != (count, *grid.shape) or known.shape != grid.shape[1:]):
+    if given is None:
+        return
+    if given.shape != (count, *grid.shape) or known.shape != grid.shape[1:]:
         raise InputError(f"given {tuple(given.shape)}, known {tuple(known.shape)}: must be {(count, *grid.shape)} and {grid.shape[1:]}")
+    if given.dtype != torch.int64 or known.dtype != torch.bool:
+        raise InputError(f"given is {given.dtype}, known {known.dtype}: must be int64 and bool")
+    kept = given[:, :, known.to(given.device)]
+    if ((kept < 0) | (kept >= grid.levels)).any():
+        raise InputError(f"given: symbols that are known must be from 0 to {grid.levels - 1}")

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from gencore.errors import InputError
 
@@ -30,8 +29,8 @@ class Pixels:
     def __post_init__(self) -> None:
         if not 2 <= self.levels <= 256:
             raise InputError(f"levels {self.levels}: a pixel has 2 to 256")
-        if self.block < 1 or self.values > 65_536:
-            raise InputError(f"block {self.block}: gives {self.values:,} symbols; at most 65,536 are possible")
+        if not 1 <= self.block <= 4 or self.values > 65_536:  # 4 x 4 pixels of 2 levels; beyond, one cannot even count
+            raise InputError(f"block {self.block}: 1 or more, but symbols, levels ** block**2, are at most 65,536")
 
     @property
     def values(self) -> int:
@@ -41,13 +40,17 @@ class Pixels:
     def write(self, x: Tensor) -> Tensor:
         """Return symbols, int64 ``(B, C, H / block, W / block)``, of pictures ``(B, C, H, W)`` in [-1, 1]."""
         level = ((x + 1) * ((self.levels - 1) / 2)).round().long()
-        squares = pixel_unshuffle(level, self.block).unflatten(1, (x.shape[1], -1))  # (B, C, block^2, h, w)
+        b, c, height, width = level.shape
+        squares = level.view(b, c, height // self.block, self.block, width // self.block, self.block)
+        squares = squares.permute(0, 1, 3, 5, 2, 4).flatten(2, 3)  # (B, C, block^2, h, w)
         return (squares * self._worth(x.device)).sum(2)
 
     def read(self, symbols: Tensor) -> Tensor:
         """Return pictures, float32 ``(B, C, H, W)``, of such symbols."""
         digits = symbols[:, :, None] // self._worth(symbols.device) % self.levels  # (B, C, block^2, h, w)
-        return pixel_shuffle(digits.flatten(1, 2).float(), self.block) * (2 / (self.levels - 1)) - 1
+        b, c, _, height, width = digits.shape
+        squares = digits.view(b, c, self.block, self.block, height, width).permute(0, 1, 4, 2, 5, 3)
+        return squares.reshape(b, c, height * self.block, width * self.block) * (2 / (self.levels - 1)) - 1
 
     def _worth(self, device: torch.device) -> Tensor:
         """Return what a level counts at each place of a square, ``(block^2, 1, 1)``."""

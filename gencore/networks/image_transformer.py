@@ -35,7 +35,8 @@ class ImageTransformer:
     transformer : Transformer
         The stack; causal, without context.
     near : int
-        How far each token sees by convolution, in places to the left, above and to the right above. 0: only the symbol before.
+        How far each token sees by convolution: so many symbols before it in reading order, and so many rows above, to as many
+        places left and right. 0: only the symbol before.
     drop : float
         Share of channels that are left out in training.
     """
@@ -110,34 +111,36 @@ class ImageTransformerNetwork(nn.Module):
         """Return what each token knows of the symbols before it, ``(B, H, W, width)``, for their vectors."""
         if not self.config.near:
             return pad(x.flatten(1, 2), (0, 0, 1, 0))[:, :-1].view_as(x)  # one place on
-        near, x = self.config.near, x.movedim(3, 1)
+        near, x = self.config.near, x.movedim(3, 1)  # (B, width, H, W)
         above = self.above(pad(x, (near, near, near, 0))[:, :, :-1])  # (B, width, H, W)
-        return (above + self.beside(pad(x, (near, 0))[:, :, :, :-1])).movedim(1, 3)
+        line = pad(x.flatten(2)[:, :, None], (near, 0))[..., :-1]  # before a row stands the end of the row above
+        return (above + self.beside(line).reshape(above.shape)).movedim(1, 3)
 
     def incremental(self, symbols: Tensor, cond: Tensor | None = None) -> At:
         """Return ``at(row, column) -> (B, numbers)``; see `gencore.networks.symbols`.
 
         Keys and values of the tokens before are kept, and so are the rows that convolutions look at.
         """
+        check_symbols(self.grid, symbols)
         batch, _, height, width = symbols.shape
         told, near = self.told(cond, batch), self.config.near
         caches = self.body.caches(batch, height * width)
         if near:
-            band, strip, above = Band(self.above, batch, width), Strip(self.beside, batch, width), [self.above.bias]
+            band, strip, above = Band(self.above, batch, width), Strip(self.beside, batch, height * width), [self.above.bias]
 
         def before(row: int, column: int) -> Tensor:
             """Return what a token knows of the symbols before it, ``(B, width)``."""
+            place = row * width + column
+            last = self.table(symbols[:, 0].flatten(1)[:, place - 1]) if place else torch.zeros_like(told)
             if not near:
-                last = row * width + column - 1
-                return self.table(symbols[:, 0, last // width, last % width]) if last >= 0 else torch.zeros_like(told)
+                return last
+            if place:
+                strip.write(place - 1, last)
             if column == 0:
-                strip.clear()
                 above[0] = self.above.bias[None, :, None].expand(batch, -1, width)
                 if row:
                     above[0] = band.push(self.table(symbols[:, 0, row - 1]).movedim(2, 1)[:, :, None])[:, :, 0]
-            else:
-                strip.write(column - 1, self.table(symbols[:, 0, row, column - 1]))
-            return above[0][:, :, column] + strip.read(column)
+            return above[0][:, :, column] + strip.read(place)
 
         def at(row: int, column: int) -> Tensor:
             token = before(row, column) + self.rows[row, 0] + self.columns[0, column] + told  # (B, width)

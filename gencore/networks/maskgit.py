@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gencore.errors import InputError
 from gencore.networks.embeddings import Conditions, sinusoidal_grid
 from gencore.networks.symbols import Grid, check_symbols
-from gencore.networks.transformer import Block, Transformer
+from gencore.networks.transformer import Block, Transformer, dropout_factors
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class MaskGIT:
         Heads of each attention.
     mlp_ratio : int
         Width of the hidden layer between attentions, in units of `width`.
+    drop : float
+        Share of channels that are left out in training.
     """
 
     grid: Grid = Grid(size=8, levels=512, named=True)
@@ -44,6 +46,7 @@ class MaskGIT:
     depth: int = 4
     heads: int = 4
     mlp_ratio: int = 4
+    drop: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.grid.named or self.grid.channels != 1:
@@ -52,12 +55,19 @@ class MaskGIT:
             raise InputError(f"outputs {self.grid.outputs}: this network gives a logit for each of {self.grid.levels} values")
         if self.width % 4:
             raise InputError(f"width {self.width}: must be a multiple of 4, for positions")
+        if not 0 <= self.drop < 1:
+            raise InputError(f"drop {self.drop}: must be at least 0 and below 1")
         _ = self.block  # its sizes are refused where they are given
 
     @property
     def block(self) -> Transformer:
         """Sizes of the blocks; each token looks at all."""
         return Transformer(self.width, self.depth, self.heads, mlp_ratio=self.mlp_ratio)
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the uniform numbers that one picture's dropout takes."""
+        return (self.depth, 2, self.width) if self.drop else ()
 
     @property
     def mask(self) -> int:
@@ -86,7 +96,9 @@ class MaskGITNetwork(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, grid.levels)
 
-    def forward(self, symbols: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(
+        self, symbols: Tensor, cond: Tensor | None = None, u: Tensor | None = None, hidden: Tensor | None = None
+    ) -> Tensor:
         """Return logits ``(B, levels, H, W)`` for symbols, int64 ``(B, 1, H, W)``, and conditions, int64 ``(B, K)``.
 
         Parameters
@@ -95,6 +107,10 @@ class MaskGITNetwork(nn.Module):
             From 0 to ``levels``, which hides.
         cond : Tensor, optional
             What is told; None tells nothing.
+        u : Tensor, optional
+            Uniform numbers ``(B, *config.noise_shape)``: what is left out in training; without them nothing is.
+        hidden : Tensor, optional
+            bool, of the shape of `symbols`: places that are hidden, whatever stands there.
 
         Raises
         ------
@@ -105,9 +121,12 @@ class MaskGITNetwork(nn.Module):
         """
         grid = self.config.grid
         check_symbols(grid, symbols)
+        if hidden is not None:
+            symbols = symbols.masked_fill(hidden, self.config.mask)
+        keep = dropout_factors(u, self.config.drop) if u is not None and self.config.drop else None
         told = self.teller(cond, len(symbols))[:, None]  # (B, 1, width)
         h = torch.cat([told, self.table(symbols.flatten(1)) + self.places], dim=1)  # (B, 1 + N, width)
-        for block in self.blocks:
-            h = block(h)
+        for number, block in enumerate(self.blocks):
+            h = block(h, keep=None if keep is None else keep[:, number])
         logits = self.head(self.norm(h[:, 1:]))  # (B, N, levels)
         return logits.transpose(1, 2).unflatten(2, (grid.size, grid.size))  # (B, levels, H, W)

@@ -131,14 +131,12 @@ class FirstConvolution(nn.Module):
         return self.above(pad(x, (half, half, half, -1))) + self.left(pad(x, (half, -1)))  # (B, out_channels, H, W)
 
     def row(self, rows: Tensor) -> Tensor:
-        """Return what complete rows add to the one below them, ``(W, B, out_channels)``, for ``(B, channels, rows, W)``."""
-        rows = rows[:, :, -self.half :]
+        """Return what up to `half` rows add to the one below them, ``(W, B, out_channels)``, for ``(B, channels, rows, W)``."""
         padded = pad(rows, (self.half, self.half, self.half - rows.shape[2], 0))  # (B, channels, half, W + 2 half)
         return self.above(padded)[:, :, 0].permute(2, 0, 1)
 
     def place(self, begun: Tensor) -> Tensor:
-        """Return what a row adds to the place after it, ``(B, out_channels)``, for ``(B, channels, 1, places)``."""
-        begun = begun[..., -self.half :]
+        """Return what up to `half` places add to the next, ``(B, out_channels)``, for ``(B, channels, 1, places)``."""
         padded = pad(begun, (self.half - begun.shape[3], 0))  # (B, channels, 1, half)
         return conv2d(padded, self.left.weight)[:, :, 0, 0]
 
@@ -183,7 +181,7 @@ class RowLSTMLayer(nn.Module):
     def incremental(self, cond: Tensor | None, like: Tensor) -> LayerAt:
         """Return a function that gives the map at each place in turn; `like`, ``(W, B, 2h)``, says on how many."""
         told = self.conditions(cond, like.shape[1])  # (B, 4h)
-        h = c = like.new_zeros(*like.shape[:2], self.width)  # (W, B, h), of the row above
+        h = c = self.out.weight.new_zeros(*like.shape[:2], self.width)  # (W, B, h), of the row above
         begun, found, gates = [], [], None
 
         def at(row: int, column: int, x: Tensor) -> Tensor:
@@ -255,8 +253,8 @@ class DiagonalBiLSTMLayer(nn.Module):
         """Return a function that gives the map at each place in turn; `like`, ``(W, B, 2h)``, says on how many."""
         from_input, bias = self._input(cond, like.shape[1])
         from_above, from_beside = self.from_state.weight.view(2, 4 * self.width, -1).mT.chunk(2, 1)  # (2, h, 4h) each
-        nothing = like.new_zeros(like.shape[1], self.width)  # (B, h)
-        right = like.new_zeros(*like.shape[:2], self.width)  # (W, B, h), of the row above
+        nothing = self.out.weight.new_zeros(like.shape[1], self.width)  # (B, h)
+        right = nothing.expand(self.size, -1, -1)  # (W, B, h), of the row above
         begun, left, gates, h, c = [], [nothing] * self.size, None, None, None
 
         def at(row: int, column: int, x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class PixelCNN:
     width : int
         Channels between blocks (the paper's 2h), a multiple of 2 and of twice the grid's channels.
     depth : int
-        Residual blocks.
+        Residual blocks; at least one if there are conditions.
     kernel : int
         Side of the first layer's kernel, odd.
     inner : int
@@ -51,8 +51,8 @@ class PixelCNN:
     def __post_init__(self) -> None:
         if self.width < 1 or self.width % (2 * self.grid.channels):
             raise InputError(f"width {self.width}: must be a positive multiple of {2 * self.grid.channels}")
-        if self.depth < 0:
-            raise InputError(f"depth {self.depth}: must be 0 or more")
+        if self.depth < (least := 1 if self.grid.conditions else 0):  # conditions are told to blocks
+            raise InputError(f"depth {self.depth}: must be {least} or more")
         for name in ("kernel", "inner"):
             if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
                 raise InputError(f"{name} {getattr(self, name)}: must be odd, so that a kernel has a middle")
@@ -166,6 +166,7 @@ class PixelCNNNetwork(nn.Module):
 
     def incremental(self, symbols: Tensor, cond: Tensor | None = None) -> At:
         """Return ``at(row, column) -> (B, numbers)``; see `gencore.networks.symbols`."""
+        check_symbols(self.grid, symbols)
         batch, _, height, width = symbols.shape
         stem = Window(self.stem.weight * self.stem.mask, self.stem.bias, batch, height, width)
         inside = [(block, Window(block.look.weight * block.look.mask, block.look.bias, batch, height, width), block.told(cond, batch)) for block in self.blocks]

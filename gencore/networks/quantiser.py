@@ -31,7 +31,7 @@ class Quantised(NamedTuple):
     z : Tensor
         ``(B, D, H, W)``: the nearest codewords, through which gradients pass as if nothing had happened.
     codes : Tensor
-        int64 ``(B, H, W)``, numbers of the codewords.
+        int64 ``(B, H, W)``, numbers of the codewords; ``(B, N)`` where there are several grids.
     distance : Tensor
         Scalar: mean squared difference between the vectors' coordinates and those of their codewords, which are held
         fixed: the commitment term. 0 where there is nothing to commit to.
@@ -39,6 +39,10 @@ class Quantised(NamedTuple):
         float32 ``(K,)``: how often each codeword was chosen.
     sums : Tensor or None
         ``(K, D)``: sum of the vectors that chose each codeword, for `VectorQuantiser.move`; None where nothing moves.
+    vectors : Tensor or None
+        ``(n, D)``: the vectors that chose, in the order of the codes.
+    fit : Tensor or None
+        Scalar: what the quantiser's own weights are to minimise, where it has some. Gradients reach nothing else.
     """
 
     z: Tensor
@@ -46,6 +50,8 @@ class Quantised(NamedTuple):
     distance: Tensor
     counts: Tensor
     sums: Tensor | None = None
+    vectors: Tensor | None = None
+    fit: Tensor | None = None
 
 
 def perplexity(counts: Tensor) -> Tensor:
@@ -142,7 +148,7 @@ class VectorQuantiser(nn.Module):
         straight = rows + (nearest - rows).detach()  # (VQ.2): forward the codeword, backward the identity
         counts = _count(codes, self.config.size)
         sums = torch.zeros_like(self.codebook).index_add_(0, codes, flat)
-        return Quantised(straight.movedim(-1, 1), codes.view(rows.shape[:-1]), distance, counts, sums)
+        return Quantised(straight.movedim(-1, 1), codes.view(rows.shape[:-1]), distance, counts, sums, flat)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the codewords ``(B, D, H, W)`` of codes ``(B, H, W)``."""

@@ -11,6 +11,7 @@ caller may write them in place. It remembers what it computed of earlier places,
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from gencore.errors import InputError
@@ -90,6 +91,7 @@ class SymbolEmbedding(nn.Module):
         self.grid = grid
         self.table = nn.Embedding(grid.levels, width) if grid.named else None
         self.channels = grid.channels * (width if grid.named else 1)
+        self.register_buffer("low", torch.tensor(-1.0), persistent=False)  # knows the number format of the network
 
     def forward(self, symbols: Tensor) -> Tensor:
         """Return ``(B, channels, H, W)`` for symbols ``(B, C, H, W)``: amounts in [-1, 1], or vectors.
@@ -97,8 +99,8 @@ class SymbolEmbedding(nn.Module):
         Amounts may be given as floats, to differentiate by them.
         """
         if self.table is None:
-            amounts = symbols if symbols.is_floating_point() else symbols.float()
-            return amounts * (2 / (self.grid.levels - 1)) - 1
+            amounts = symbols if symbols.is_floating_point() else symbols.to(self.low)
+            return amounts * (2 / (self.grid.levels - 1)) + self.low
         return self.table(symbols).movedim(-1, 2).flatten(1, 2)  # (B, C * width, H, W)
 
 

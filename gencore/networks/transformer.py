@@ -101,16 +101,23 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(context or width, 2 * width, bias=False)
         self.out = nn.Linear(width, width)
 
-    def forward(self, h: Tensor, context: Tensor | None = None, cache: KeyValues | None = None) -> Tensor:
+    def forward(
+        self,
+        h: Tensor,
+        context: Tensor | None = None,
+        cache: KeyValues | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Return ``(B, N, width)`` for tokens ``(B, N, width)``, which may look at others, ``(B, M, context)``.
 
-        With a cache, the tokens look at all that were given before, and at each other; they are remembered too.
+        With a cache, the tokens look at all that were given before, and at each other; they are remembered too. A mask, bool
+        ``(N, M)``, is True where a token may look.
         """
         q, k, v = self._project(h, context)
         if cache is not None:
             k, v = cache.extend(k, v)  # (B, heads, seen, width / heads) each
         # (B, heads, N, width / heads), equation 1
-        gathered = scaled_dot_product_attention(q, k, v, is_causal=self.causal and cache is None)
+        gathered = scaled_dot_product_attention(q, k, v, mask, is_causal=self.causal and cache is None)
         return self.out(gathered.transpose(1, 2).flatten(2))  # (B, N, width)
 
     def weights(self, h: Tensor, context: Tensor | None = None) -> Tensor:
@@ -153,13 +160,15 @@ class Block(nn.Module):
         context: Tensor | None = None,
         keep: Tensor | None = None,
         cache: KeyValues | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Return tokens ``(B, N, width)`` for tokens ``(B, N, width)`` and, if used, a context ``(B, M, context)``.
 
-        ``keep`` are factors of what attention and the layers after it add, ``(B, 2, width)``; ``cache`` as in `Attention`.
+        ``keep`` are factors of what attention and the layers after it add, ``(B, 2, width)``; ``cache`` and ``mask`` as
+        in `Attention`.
         """
         gathered, passed = (1, 1) if keep is None else keep[:, :, None].unbind(1)  # (B, 1, width) each
-        h = h + gathered * self.attention(self.norm1(h), cache=cache)
+        h = h + gathered * self.attention(self.norm1(h), cache=cache, mask=mask)
         if self.cross is not None:
             h = h + self.cross(self.norm_cross(h), context)
         return h + passed * self.mlp(self.norm2(h))  # (B, N, width)
@@ -186,6 +195,7 @@ class TransformerNetwork(nn.Module):
         context: Tensor | None = None,
         keep: Tensor | None = None,
         caches: list[KeyValues] | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Return ``(B, N, width)`` for tokens ``(B, N, width)``.
 
@@ -199,6 +209,8 @@ class TransformerNetwork(nn.Module):
             Factors ``(B, depth, 2, width)`` of what each part of each block adds; see `dropout_factors`.
         caches : list of KeyValues, optional
             One for each block, from `caches`: the tokens follow those that were given before.
+        mask : Tensor, optional
+            bool ``(N, N)``, True where a token may look at another, for a network that is not causal.
 
         Raises
         ------
@@ -212,7 +224,7 @@ class TransformerNetwork(nn.Module):
             raise InputError(f"context of length {given}: this transformer takes {self.config.context} (0: none)")
         for number, block in enumerate(self.blocks):
             factors = None if keep is None else keep[:, number]
-            h = block(h, context, factors, None if caches is None else caches[number])
+            h = block(h, context, factors, None if caches is None else caches[number], mask)
         return self.norm(h)  # (B, N, width)
 
     def caches(self, batch: int, length: int) -> list[KeyValues]:

@@ -1,6 +1,6 @@
 """VQ-VAE: van den Oord et al. 2017, "Neural discrete representation learning", https://arxiv.org/abs/1711.00937, figure 1.
 
-An encoder, a quantiser, a decoder; a picture becomes a small grid of whole numbers.
+An encoder, a quantiser, a decoder; a picture becomes a small grid of whole numbers, or several grids from coarse to fine.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder, Decoder, Encoder
+from gencore.networks.multiscale import MultiScale
 from gencore.networks.quantiser import FSQ, Codebook, Quantised
 
 
@@ -20,12 +21,12 @@ class VQ:
     ----------
     autoencoder : Autoencoder
         Encoder and decoder; the latent must be a grid (``flat=False``).
-    quantiser : Codebook or FSQ
+    quantiser : Codebook, FSQ or MultiScale
         The alphabet.
     """
 
     autoencoder: Autoencoder = Autoencoder(size=32, channels=3, latent=16, flat=False)
-    quantiser: Codebook | FSQ = Codebook()
+    quantiser: Codebook | FSQ | MultiScale = Codebook()
 
     def __post_init__(self) -> None:
         if self.autoencoder.flat:
@@ -36,6 +37,11 @@ class VQ:
             raise InputError(
                 f"autoencoder.latent is {self.autoencoder.latent}, but quantiser.levels has "
                 f"{len(self.quantiser.levels)}; make them equal"
+            )
+        if isinstance(self.quantiser, MultiScale) and self.autoencoder.side != self.quantiser.scales[-1]:
+            raise InputError(
+                f"quantiser.scales end with {self.quantiser.scales[-1]}, but the autoencoder's grid has the side "
+                f"{self.autoencoder.side}; make them equal"
             )
 
     @property
@@ -66,11 +72,11 @@ class VQVAE(nn.Module):
         self.decoder = Decoder(config.autoencoder)
 
     def encode(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return codes, int64 ``(B, side, side)``, of images ``(B, channels, size, size)``."""
+        """Return codes, int64 ``(B, side, side)`` or of several scales ``(B, N)``, of images ``(B, channels, size, size)``."""
         return self.quantiser(self.encoder(x, cond)).codes
 
     def decode(self, codes: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return images ``(B, channels, size, size)``, unbounded, of codes ``(B, side, side)``."""
+        """Return images ``(B, channels, size, size)``, unbounded, of such codes."""
         return self.decoder(self.quantiser.decode(codes), cond)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor, Quantised]:

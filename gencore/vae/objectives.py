@@ -146,16 +146,18 @@ class VectorQuantised:
         -------
         Loss
             Parts: ``squared_error``, ``commitment`` (without its weight) and ``perplexity``, the number of codewords that
-            the batch uses, in effect. If the codebook learns, ``moves`` hold ``counts``, ``sums`` and ``vectors``.
+            the batch uses, in effect. If the codebook learns, ``moves`` hold ``counts``, ``sums`` and ``vectors``. What
+            the quantiser's own weights minimise joins the total with weight 1.
         """
-        decoded, z, quantised = networks.model(x, cond)
+        decoded, _, quantised = networks.model(x, cond)
         squared = (x - decoded.float()).square().mean()
         parts = {"squared_error": squared, "commitment": quantised.distance, "perplexity": perplexity(quantised.counts)}
         moves = {}
         if quantised.sums is not None:
-            vectors = z.detach().float().movedim(1, -1).flatten(0, 2)  # (B * side * side, D)
-            moves = {"counts": quantised.counts, "sums": quantised.sums, "vectors": vectors}
+            moves = {"counts": quantised.counts, "sums": quantised.sums, "vectors": quantised.vectors}
         total = squared + self.commitment * quantised.distance  # (VQ.4)
+        if quantised.fit is not None:
+            total = total + quantised.fit
         return Loss(total, parts, moves, decoded.float().clamp(-1, 1))
 
 

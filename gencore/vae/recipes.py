@@ -7,6 +7,7 @@ from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.hierarchical import Hierarchical
 from gencore.networks.ladder import Ladder
+from gencore.networks.multiscale import MultiScale
 from gencore.networks.quantiser import Codebook
 from gencore.networks.two_stage import TwoStage
 from gencore.networks.vqvae import VQ
@@ -266,6 +267,14 @@ def vqgan_emoji() -> VAERecipe:
         perceptual=0.08,
         adversary=Adversary(weight=0.4, start=40_000),
     )
+
+
+def scales_emoji() -> VAERecipe:
+    """VQ-GAN of emoji whose codes go from coarse to fine: as `vqgan_emoji`, but grids of 1, 2, 3, 4, 6 and 8 codes a side.
+
+    ``gencore train vae.recipes.scales_emoji``: not run yet.
+    """
+    return replace(vqgan_emoji(), network=VQ(_emoji_autoencoder(latent=16), MultiScale(Codebook(512))))
 
 
 def _emoji_autoencoder(latent: int) -> Autoencoder:

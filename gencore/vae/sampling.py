@@ -245,7 +245,7 @@ def measure(model: tuple[Networks, VAERecipe]) -> list[dict]:
     found = [("peak signal-to-noise ratio of reconstructions, dB", some, psnr(pictures, x).mean().item())]
     found.append(("structural similarity of reconstructions", some, ssim(pictures, x).mean().item()))
     if isinstance(network, VQVAE):
-        codes = network.encode(x, cond)  # (N, side, side)
+        codes = network.encode(x, cond)  # (N, ...), one grid or several
         used = perplexity(codes.flatten().bincount(minlength=recipe.network.quantiser.size).float()).item()
         for name, letters in (("their number", recipe.network.quantiser.size), ("their frequencies", used)):
             found.append((f"bits of an image's codes by {name}", some, codes[0].numel() * math.log2(letters)))

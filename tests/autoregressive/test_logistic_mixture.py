@@ -118,14 +118,21 @@ def test_gradients_are_finite_at_extremes(dtype):
             assert params.grad.any()
 
 
-def test_single_precision_is_near_double():
-    """A narrow interval of a wide distribution is where a difference of sigmoids would lose its digits."""
-    params = params_of_one([0.1, 0.0], [0.3, -30.0], [3.0, 2.0])[:, :, None, None].expand(256, -1, -1, -1)
+@pytest.mark.parametrize("location", [0.3, -3e4])
+def test_single_precision_is_near_double(location):
+    """A narrow interval of a wide distribution is where a difference would lose its digits, the more so far out."""
+    params = params_of_one([0.1], [location], [3.0])[:, :, None, None].expand(256, -1, -1, -1)
     symbols = torch.arange(256).view(-1, 1, 1, 1)
-    exact = LogisticMixture(2).log_prob(params, symbols)
-    single = LogisticMixture(2).log_prob(params.float(), symbols)
-    torch.testing.assert_close(single.double(), exact, rtol=2e-5, atol=2e-5)
-    assert LogisticMixture(2).log_prob(params.bfloat16(), symbols).dtype == torch.float32
+    exact = LogisticMixture(1).log_prob(params, symbols)
+    single = LogisticMixture(1).log_prob(params.float(), symbols)
+    torch.testing.assert_close(single.double(), exact, rtol=5e-6, atol=2e-5)
+    assert LogisticMixture(1).log_prob(params.bfloat16(), symbols).dtype == torch.float32
+
+
+def test_scales_are_cut():
+    for given, cut in ((-20.0, -7.0), (20.0, 3.0)):
+        p = [LogisticMixture(1).probabilities(params_of_one([0.0], [0.1], [log_scale])) for log_scale in (given, cut)]
+        assert torch.equal(*p)
 
 
 @pytest.mark.parametrize(("channels", "levels"), [(1, 8), (3, 3)])

@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from gencore.errors import InputError
-from gencore.networks.embeddings import TimeEmbedding, patchify, sinusoidal, sinusoidal_grid, unpatchify
+from gencore.networks.embeddings import (
+    Conditions,
+    TimeEmbedding,
+    condition_tables,
+    patchify,
+    sinusoidal,
+    sinusoidal_grid,
+    tell,
+    unpatchify,
+)
 
 
 def test_sinusoidal_entries():
@@ -80,3 +89,45 @@ def test_the_time_embedding_written_plainly():
     angle = 1000 * t[:, None] * torch.tensor([1, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3)], dtype=torch.float64)
     hidden = torch.cat([angle.sin(), angle.cos()], 1) @ w1.T + b1
     torch.testing.assert_close(embedding(t), hidden * hidden.sigmoid() @ w2.T + b2)
+
+
+def test_what_is_told_is_a_sum_of_vectors():
+    """One vector for each value of each condition; the last row of a table stands for "not told"."""
+    tables, vectors = condition_tables((3, 2), 4), torch.randn(5, 4)
+    assert [tuple(table.weight.shape) for table in tables] == [(4, 4), (3, 4)]
+    cond = torch.tensor([[0, 0], [1, 2], [3, 1], [3, 2], [2, 0]])
+    told = tell(vectors, tables, cond)
+    for row, (first, second) in enumerate(cond.tolist()):
+        torch.testing.assert_close(told[row], vectors[row] + tables[0].weight[first] + tables[1].weight[second])
+    torch.testing.assert_close(tell(vectors, tables, None), vectors + tables[0].weight[3] + tables[1].weight[2])
+    assert torch.equal(tell(vectors, condition_tables((), 4), None), vectors)
+
+
+def test_conditions_are_one_vector_that_begins_small():
+    torch.manual_seed(0)
+    told, cond = Conditions((30, 20), 64), torch.tensor([[0, 19], [30, 3]])
+    first, second = (table.weight for table in told.tables)
+    torch.testing.assert_close(told(cond, 2), first[cond[:, 0]] + second[cond[:, 1]])
+    torch.testing.assert_close(told(None, 3), (first[30] + second[20]).expand(3, 64))
+    assert 0.09 < first.std() < 0.11 and 0.09 < second.std() < 0.11
+    assert list(told.state_dict()) == ["tables.0.weight", "tables.1.weight"]
+
+
+def test_without_conditions_nothing_is_added():
+    told = Conditions((), 4)
+    assert torch.equal(told(None, 3), torch.zeros(3, 4))
+    assert torch.equal(told(torch.empty(3, 0, dtype=torch.int64), 3), torch.zeros(3, 4))
+    assert told.double()(None, 3).dtype == torch.float64 and not told.state_dict()
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3, 3), (2, 2), (3,)])
+def test_more_or_fewer_conditions_are_refused(shape):
+    cond = torch.zeros(shape, dtype=torch.int64)
+    with pytest.raises(InputError, match=r"conditions \(.*\): this network takes \(3, 2\)"):
+        Conditions((3, 2), 4)(cond, 3)
+
+
+@pytest.mark.parametrize("value", [-1, 4])
+def test_conditions_that_do_not_exist_are_refused(value):
+    with pytest.raises(IndexError):
+        Conditions((3,), 4)(torch.tensor([[value]]), 1)

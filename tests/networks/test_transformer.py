@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gencore.errors import InputError
-from gencore.networks.transformer import Attention, Transformer, TransformerNetwork
+from gencore.networks.transformer import Attention, KeyValues, Transformer, TransformerNetwork, dropout_factors
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -123,3 +123,75 @@ def test_a_network_written_plainly():
         hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2  # GELU
         expected = expected + hidden @ block.mlp[2].weight.T + block.mlp[2].bias
     torch.testing.assert_close(network(h, context), norm(expected, network.norm))
+
+
+@pytest.mark.parametrize("pieces", [(1, 1, 1, 1, 1, 1), (1, 3, 2), (6,)])
+def test_remembered_tokens_are_looked_at_like_given_ones(pieces):
+    """Token by token it is causal attention at once; tokens that come together see each other, later ones too."""
+    layer, h = Attention(12, 3, causal=True), torch.randn(2, 6, 12)
+    cache = KeyValues(layer, 2, 6)
+    shown = torch.cat([layer(piece, cache=cache) for piece in h.split(pieces, 1)], 1)
+    key, value = layer.key_value.weight.chunk(2)
+    q, k, v = ((h @ weight.T).unflatten(2, (3, 4)).transpose(1, 2) for weight in (layer.query.weight, key, value))
+    until = torch.tensor([sum(pieces[: number + 1]) for number, length in enumerate(pieces) for _ in range(length)])
+    scores = (q @ k.transpose(2, 3) / 2).masked_fill(torch.arange(6) >= until[:, None], float("-inf"))
+    torch.testing.assert_close(shown, layer.out((scores.softmax(3) @ v).transpose(1, 2).flatten(2)))
+    assert torch.allclose(shown, layer(h)) == (max(pieces) == 1)
+    assert cache.seen == 6
+
+
+def test_a_memory_holds_as_many_as_it_was_made_for():
+    layer = Attention(12, 3, causal=True)
+    cache = KeyValues(layer, 2, 4)
+    assert cache.memory.shape == (2, 2, 3, 4, 4) and cache.seen == 0
+    k, v = torch.randn(2, 2, 3, 3, 4)
+    assert torch.equal(cache.extend(k[:, :, :1], v[:, :, :1]), torch.stack([k, v])[:, :, :, :1])
+    assert torch.equal(cache.extend(k[:, :, 1:], v[:, :, 1:]), torch.stack([k, v]))
+
+
+@pytest.mark.parametrize("context", [0, 5])
+def test_a_stack_with_memories_says_token_by_token_what_it_says_at_once(context):
+    network = TransformerNetwork(Transformer(8, 3, 2, context=context, causal=True))
+    h, given = torch.randn(2, 6, 8), torch.randn(2, 4, context) if context else None
+    caches = network.caches(2, 9)  # longer than needed
+    assert len(caches) == 3 and len({id(cache) for cache in caches}) == 3
+    turns = [network(token, given, caches=caches) for token in h.split(1, 1)]
+    torch.testing.assert_close(torch.cat(turns, 1), network(h, given))
+    fresh = network(h[:, :1], given, caches=network.caches(2, 6))
+    torch.testing.assert_close(fresh, turns[0])
+
+
+def test_factors_silence_each_part_of_each_block():
+    """With zeros attention, or the layers after it, might as well say nothing."""
+    h, config = torch.randn(3, 6, 8), Transformer(8, 2, 2)
+    for number in range(2):
+        for part, layer in enumerate(("attention.out", "mlp.2")):
+            network, keep = TransformerNetwork(config), torch.ones(3, 2, 2, 8)
+            keep[:, number, part] = 0
+            silenced, whole = network(h, keep=keep), network(h)
+            last = network.get_submodule(f"blocks.{number}.{layer}")
+            last.weight.data.zero_()
+            last.bias.data.zero_()
+            assert torch.equal(silenced, network(h)) and not torch.allclose(silenced, whole)
+
+
+def test_factors_belong_to_pictures_and_channels():
+    """Restated for one block: each channel of what is added is multiplied, the sum before it is not."""
+    network, h, keep = TransformerNetwork(Transformer(8, 1, 2, context=5)), torch.randn(3, 6, 8), torch.rand(3, 1, 2, 8)
+    context, block = torch.randn(3, 4, 5), network.blocks[0]
+    expected = h + torch.einsum("bnc,bc->bnc", block.attention(block.norm1(h)), keep[:, 0, 0])
+    expected = expected + block.cross(block.norm_cross(expected), context)
+    expected = expected + torch.einsum("bnc,bc->bnc", block.mlp(block.norm2(expected)), keep[:, 0, 1])
+    torch.testing.assert_close(network(h, context, keep), network.norm(expected))
+    assert torch.equal(network(h, context, torch.ones(3, 1, 2, 8)), network(h, context))
+
+
+def test_dropout_leaves_out_a_share_and_keeps_the_mean():
+    u, drop = (torch.arange(1000) + 0.5) / 1000, 0.2
+    factors = dropout_factors(u, drop)
+    assert torch.equal(factors == 0, u < drop) and (factors == 0).sum() == 200
+    torch.testing.assert_close(factors.mean(), torch.tensor(1.0))
+    torch.testing.assert_close(factors[factors > 0], torch.full((800,), 1.25))
+    assert dropout_factors(u.float(), drop).dtype == torch.float32
+    assert torch.equal(dropout_factors(u.view(10, 100), 0.0), torch.ones(10, 100))
+    assert dropout_factors(torch.tensor([0.0]), drop) == 0 and dropout_factors(torch.tensor([drop]), drop) > 0

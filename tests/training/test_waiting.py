@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gencore import diffusion, gan, metrics, vae
+from gencore import autoregressive, diffusion, gan, metrics, vae
 from gencore.training.run import Run
+from tests.autoregressive import tiny
 from tests.diffusion.test_loop import KINDS as DIFFUSION_KINDS
 from tests.gan.test_train import TINY as TINY_GAN
 from tests.metrics.test_digit_classifier import TINY as TINY_JUDGE
@@ -21,9 +22,11 @@ STEPS = 10
 TRAININGS = {
     "gan": (gan, replace(TINY_GAN, micro_batches=2)),
     "judge": (metrics, TINY_JUDGE),
+    **{f"autoregressive {kind}": (autoregressive, replace(recipe, micro_batches=2)) for kind, recipe in tiny.KINDS.items()},
     **{f"diffusion {kind}": (diffusion, replace(recipe, micro_batches=2)) for kind, recipe in DIFFUSION_KINDS.items()},
     **{kind: (vae, replace(recipe, micro_batches=2)) for kind, recipe in KINDS.items()},
 }
+FIRST_STAGES = {vae: first_stage, autoregressive: tiny.first_stage}
 each_training = pytest.mark.parametrize(("family", "recipe"), TRAININGS.values(), ids=TRAININGS)
 # What reads numbers back: single ones, or the size of a result that depends on them.
 READS = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "equal", "unique", "item")
@@ -46,7 +49,7 @@ def train_under(watch, family, recipe, device):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "count", counted)
         patch.setattr(Run, "report", reported)
-        (run,) = family.train(recipe, device=device, **(first_stage(recipe) if family is vae else {}))
+        (run,) = family.train(recipe, device=device, **FIRST_STAGES.get(family, lambda recipe: {})(recipe))
     assert run.images_seen == recipe.images
 
 

@@ -1,0 +1,89 @@
+"""Small networks and recipes of the family; what is held of one is held of all. Another network needs a row in each table."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from gencore.autoregressive import AutoregressiveRecipe, Pixels
+from gencore.autoregressive.sampling import adopt, build
+from gencore.data import Binarise, Digits, Emoji, to_float
+from gencore.networks.autoencoder import Autoencoder
+from gencore.networks.coded import Coded
+from gencore.networks.gated_pixelcnn import GatedPixelCNN
+from gencore.networks.image_transformer import ImageTransformer
+from gencore.networks.pixelcnn import PixelCNN
+from gencore.networks.quantiser import Codebook
+from gencore.networks.symbols import Grid
+from gencore.networks.transformer import Transformer
+from gencore.networks.vqvae import VQ, VQVAE
+from gencore.training.optimiser import AdamW
+
+WRITERS = {  # of a grid
+    "pixelcnn": lambda grid: PixelCNN(grid, width=12, depth=1, kernel=3),
+    "gated": lambda grid: GatedPixelCNN(grid, width=8, depth=2, kernel=3),
+    "transformer": lambda grid: ImageTransformer(grid, Transformer(8, 2, 2, causal=True), near=1),
+}
+COLOURED = ("pixelcnn",)  # those that write several symbols at a place
+
+FIRST = VQ(Autoencoder(size=8, channels=3, latent=4, flat=False, width=8, multipliers=(1, 2)), Codebook(16))
+SQUARES = Grid(4, levels=16, named=True, conditions=(10, 2))
+TOLD = AutoregressiveRecipe(
+    data=Digits(8),
+    network=WRITERS["gated"](SQUARES),
+    pixels=Pixels(2, block=2),
+    told=("class",),
+    drop=0.3,
+    mirror=True,
+    augmentation=Binarise(),
+    optimiser=AdamW(lr=1e-3, weight_decay=1e-3, warm_up=32, beta2=0.99),
+    images=96,
+    batch_size=16,
+    ema_half_life=64,
+    log_every=16,
+    checkpoint_every=48,
+)
+PLAIN = replace(TOLD, network=WRITERS["gated"](Grid(8)), pixels=Pixels(2), told=(), drop=0.0, mirror=False)
+COLOUR = replace(
+    TOLD,
+    data=Emoji(("noto",), size=8),
+    network=WRITERS["pixelcnn"](Grid(8, channels=3, levels=4, conditions=(8, 2))),
+    pixels=Pixels(4),
+    augmentation=None,
+)
+CODED = replace(
+    COLOUR,
+    network=Coded(
+        FIRST, ImageTransformer(Grid(4, levels=16, named=True, conditions=(8, 2)), Transformer(8, 1, 2, causal=True), 1, 0.3)
+    ),
+    pixels=Pixels(),
+    first_stage="some_vqgan",
+)
+KINDS = {
+    **{name: replace(TOLD, network=writer(SQUARES)) for name, writer in WRITERS.items()},
+    "pixels": replace(PLAIN, network=WRITERS["pixelcnn"](Grid(8))),
+    **{f"{name} in colour": replace(COLOUR, network=WRITERS[name](COLOUR.network.grid)) for name in COLOURED},
+    "coded": CODED,
+}
+
+
+def first_stage(recipe):
+    """The first stage that a recipe needs, as `train` and `load` take it: untrained, but its codewords are all in use."""
+    if recipe.first_stage is None:
+        return {}
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = VQVAE(recipe.network.first).eval()
+        z = network.encoder(to_float(recipe.data.load("train").images[:200])).detach().movedim(1, -1).flatten(0, 2)
+        network.quantiser.codebook.copy_(z[torch.randperm(len(z))[: len(network.quantiser.codebook)]])
+    return {"first_stage": network}
+
+
+def model(recipe):
+    """What `load` would return of a training that left no weight small, so that everything matters to what is drawn."""
+    networks = build(recipe)
+    adopt(recipe, networks, **({"first_stage": None} | first_stage(recipe)))
+    for number, parameter in enumerate(networks.model.parameters()):
+        nn.init.normal_(parameter, std=0.4, generator=torch.Generator().manual_seed(number))
+    networks.model.eval().requires_grad_(False)
+    return networks, recipe
