@@ -29,8 +29,9 @@ from gencore.networks.transformer import Transformer
 from tools import studies
 
 STACKS = {0: (3, 4), 1: (2, 6), 2: (2, 4)}  # near: blocks, and width of the hidden layers; equal parameters
+NEARS = {7: (0, 1, 2), 14: (0, 2)}  # by the side of the page
 SEEDS, IMAGES, MOMENT = 3, 3_200, 400
-BATCHES, JUDGED = {7: 32, 14: 16}, {7: 500, 14: 100}  # by the side of the page
+BATCHES, JUDGED = {7: 32, 14: 16}, {7: 500, 14: 100}
 
 
 def recipe(side: int, near: int, seed: int) -> AutoregressiveRecipe:
@@ -70,9 +71,10 @@ def main(folder: Path) -> None:
     """Fill the table, model by model, so that a look is possible at any time."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for side, seed, near in product(BATCHES, range(SEEDS), STACKS):
-        rows += rows_of(side, near, seed, folder)
-        studies.write("near", rows, digits=6)
+    for side, nears in NEARS.items():
+        for seed, near in product(range(SEEDS), nears):
+            rows += rows_of(side, near, seed, folder)
+            studies.write("near", rows, digits=6)
 
 
 if __name__ == "__main__":
