@@ -180,7 +180,10 @@ class AutoregressiveRecipe:
 def gated_binarised() -> AutoregressiveRecipe:
     """Gated PixelCNN on MNIST's own split, binarised anew whenever a digit is seen, four pixels at a time.
 
-    Not run yet.
+    For comparison with published figures. ``gencore train autoregressive.recipes.gated_binarised`` needs MNIST's files: 20.4
+    core-minutes on an AMD EPYC, one thread; where the processor has no bf16, add ``--precision fp32``. On the 10,000 test
+    digits, each binarised once: 82.98 ± 0.21 nats. Published, on digits binarised once and for all: PixelCNN 81.30, Row LSTM
+    80.54, Diagonal BiLSTM 79.20 (van den Oord et al. 2016, table 4).
     """
     return AutoregressiveRecipe(
         data=Mnist(held_out="test"),
@@ -210,12 +213,13 @@ def transformer_binarised() -> AutoregressiveRecipe:
 def row_lstm_binarised() -> AutoregressiveRecipe:
     """Row LSTM on the symbols of `gated_binarised`.
 
-    Not run yet.
+    ``gencore train autoregressive.recipes.row_lstm_binarised``: 10.9 core-minutes on an AMD EPYC, one thread. On the 10,000
+    test digits, each binarised once: 82.81 ± 0.21 nats.
     """
     return replace(
         gated_binarised(),
         network=PixelRNN(Grid(14, levels=16, named=True), RowLSTM(3), width=48, depth=4, kernel=5),
-        images=100_000,
+        images=160_000,
     )
 
 
@@ -227,6 +231,7 @@ def diagonal_binarised() -> AutoregressiveRecipe:
     return replace(
         row_lstm_binarised(),
         network=PixelRNN(Grid(14, levels=16, named=True), DiagonalBiLSTM(), width=48, depth=4, kernel=5),
+        images=130_000,
     )
 
 
@@ -240,7 +245,7 @@ def pixelcnn_digits() -> AutoregressiveRecipe:
         network=PixelCNN(Grid(28), width=64, depth=5),
         pixels=Pixels(2),
         augmentation=Binarise(),
-        images=100_000,
+        images=60_000,
         precision="bf16",
     )
 
@@ -257,7 +262,7 @@ def mixture_digits() -> AutoregressiveRecipe:
         objective=NextSymbol(likelihood),
         told=("class",),
         drop=0.1,
-        images=100_000,
+        images=60_000,
         optimiser=AdamW(lr=2e-3, weight_decay=1e-2, beta2=0.99),
         precision="bf16",
     )

@@ -150,6 +150,9 @@ def draw_symbols(
     """Yield symbols ``(B, C, H, W)``, batch by batch; parameters as for `sample`."""
     (network,), recipe = model
     how, grid = recipe.sampling if sampling is None else sampling, network.config.grid
+    likelihood = getattr(recipe.objective, "likelihood", None)
+    if isinstance(likelihood, LogisticMixture) and (how.guidance, how.top_p) != (1, 1):
+        raise InputError(f"sampling: guidance {how.guidance}, top_p {how.top_p}: must be 1 for a mixture, whose numbers are no logits")
     device = next(network.parameters()).device
     cond = asked_for(recipe, count, seed, first) if cond is None else cond
     check_conditions(recipe, cond, count)
@@ -379,7 +382,8 @@ def check_given(grid: Grid, given: Tensor | None, known: Tensor | None, count: i
     if given is None:
         return
     if given.shape != (count, *grid.shape) or known.shape != grid.shape[1:]:
-        raise InputError(f"given {tuple(given.shape)}, known {tuple(known.shape)}: must be {(count, *grid.shape)} and {grid.shape[1:]}")
+        wanted = f"must be {(count, *grid.shape)} and {grid.shape[1:]}"
+        raise InputError(f"given {tuple(given.shape)}, known {tuple(known.shape)}: {wanted}")
     if given.dtype != torch.int64 or known.dtype != torch.bool:
         raise InputError(f"given is {given.dtype}, known {known.dtype}: must be int64 and bool")
     kept = given[:, :, known.to(given.device)]

@@ -141,7 +141,7 @@ class GatedPixelCNNNetwork(nn.Module):
 
         The vertical stack is computed a row at a time, the horizontal one place by place.
         """
-        check_symbols(self.grid, symbols)
+        check_symbols(self.config.grid, symbols)
         batch, _, _, width = symbols.shape
         stem = Band(self.vertical, batch, width), Strip(self.horizontal, batch, width)
         inside = []

@@ -121,7 +121,7 @@ class ImageTransformerNetwork(nn.Module):
 
         Keys and values of the tokens before are kept, and so are the rows that convolutions look at.
         """
-        check_symbols(self.grid, symbols)
+        check_symbols(self.config.grid, symbols)
         batch, _, height, width = symbols.shape
         told, near = self.told(cond, batch), self.config.near
         caches = self.body.caches(batch, height * width)

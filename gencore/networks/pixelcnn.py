@@ -166,7 +166,7 @@ class PixelCNNNetwork(nn.Module):
 
     def incremental(self, symbols: Tensor, cond: Tensor | None = None) -> At:
         """Return ``at(row, column) -> (B, numbers)``; see `gencore.networks.symbols`."""
-        check_symbols(self.grid, symbols)
+        check_symbols(self.config.grid, symbols)
         batch, _, height, width = symbols.shape
         stem = Window(self.stem.weight * self.stem.mask, self.stem.bias, batch, height, width)
         inside = [(block, Window(block.look.weight * block.look.mask, block.look.bias, batch, height, width), block.told(cond, batch)) for block in self.blocks]

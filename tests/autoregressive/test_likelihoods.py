@@ -138,7 +138,8 @@ def test_draws_from_the_nucleus():
     torch.testing.assert_close(drawn.bincount(minlength=4) / count, torch.tensor([0, 4 / 7, 0, 3 / 7]), atol=2e-3, rtol=0)
     warm = Categorical().draw(p.log().expand(count, -1), u, temperature=1e4, top_p=0.6)[:, 0]  # all alike: three are needed
     assert len(warm.unique()) == 3
-    assert torch.equal(Categorical().draw(p.log().expand(count, -1), u, top_p=1.0), Categorical().draw(p.log().expand(count, -1), u))
+    everything, plainly = (Categorical().draw(p.log().expand(count, -1), u, **how) for how in (dict(top_p=1.0), {}))
+    assert torch.equal(everything, plainly) and len(plainly.unique()) == 4
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -151,7 +152,8 @@ def test_what_autocast_made_narrow_is_computed_in_float32(dtype):
     ):
         assert found.dtype == torch.float32 and torch.equal(found, exact)
     many = torch.stack([evenly(999), evenly(999)], 1)
-    narrow, wide = (Categorical().draw(each.expand(999, -1), many, 0.7) for each in (params[:1, :, 0, 0], params[:1, :, 0, 0].float()))
+    place = params[:1, :, 0, 0].expand(999, -1)
+    narrow, wide = (Categorical().draw(each, many, 0.7) for each in (place, place.float()))
     assert torch.equal(narrow, wide)
 
 

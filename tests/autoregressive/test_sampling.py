@@ -60,7 +60,7 @@ def guided(told, not_told, guidance):
 
 def slowly(network, cond, hidden, u, how, given=None, known=None):
     """The whole network at each place, for each channel; the same numbers decide."""
-    grid = network.grid
+    grid = network.config.grid
     symbols = torch.zeros(len(u), *grid.shape, dtype=torch.int64)
     for row, column, channel in itertools.product(range(grid.size), range(grid.size), range(grid.channels)):
         params = guided(network(symbols, cond), network(symbols, hidden), how.guidance)[:, :, row, column]
@@ -71,12 +71,14 @@ def slowly(network, cond, hidden, u, how, given=None, known=None):
 
 
 @each_kind
-@pytest.mark.parametrize("how", [Sampling(), Sampling(0.9, 0.9, 2.5), Sampling(guidance=0.0)], ids=["plain", "guided", "untold"])
+@pytest.mark.parametrize(
+    "how", [Sampling(), Sampling(0.9, 0.9, 2.5), Sampling(guidance=0.0)], ids=["plain", "guided", "untold"]
+)
 def test_the_quick_way_is_the_slow_way(recipe, how):
     (network,), _ = model(recipe)
     (cond, hidden), u = asked(recipe, 5), uniform(recipe, 5)
     found = write(network, Categorical(), cond, hidden, u, how)
-    assert found.shape == (5, *network.grid.shape) and found.dtype == torch.int64
+    assert found.shape == (5, *network.config.grid.shape) and found.dtype == torch.int64
     assert torch.equal(found, slowly(network, cond, hidden, u, how))
     assert len(found.unique()) > 1 and not torch.equal(found[0], found[1])
 
@@ -88,7 +90,7 @@ def assert_same_pictures(recipe, found, expected):
 
 @each_kind
 def test_an_image_does_not_depend_on_its_batch(recipe):
-    """It follows from the seed, its number and its condition. Pictures of codes are the same but for rounding, codes bitwise."""
+    """It follows from the seed, its number and its condition: symbols bitwise, pictures made of codes but for rounding."""
     drawing, cond = model(replace(recipe, sampling=Sampling(0.9, 0.95, 1.5))), told(recipe, 7)
     seven = sample(drawing, 7, seed=3, cond=cond)
     ways = [
@@ -345,7 +347,8 @@ def test_places_before_what_is_known_do_not_know_of_it():
 def test_each_place_is_shown_once_it_is_written():
     (network,), _ = model(COLOUR)
     u, seen = uniform(COLOUR, 2), []
-    symbols = write(network, Categorical(), *asked(COLOUR, 2), u, Sampling(guidance=2.0), watch=lambda grid: seen.append(grid.clone()))
+    how = Sampling(guidance=2.0)
+    symbols = write(network, Categorical(), *asked(COLOUR, 2), u, how, watch=lambda grid: seen.append(grid.clone()))
     assert len(seen) == 64 and torch.equal(seen[-1], symbols)
     for number, grid in enumerate(seen, start=1):
         assert torch.equal(grid.flatten(2)[:, :, :number], symbols.flatten(2)[:, :, :number])

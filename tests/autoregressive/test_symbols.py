@@ -9,7 +9,8 @@ from gencore.errors import InputError
 
 each_kind = pytest.mark.parametrize(
     ("levels", "block", "channels"),
-    [(2, 1, 1), (2, 1, 3), (2, 2, 1), (2, 2, 3), (2, 3, 1), (2, 4, 1), (4, 1, 1), (4, 2, 3), (16, 2, 1), (256, 1, 1), (256, 1, 3)],
+    [(2, 1, 1), (2, 1, 3), (2, 2, 1), (2, 2, 3), (2, 3, 1), (2, 4, 1)]
+    + [(4, 1, 1), (4, 2, 3), (16, 2, 1), (256, 1, 1), (256, 1, 3)],
 )
 
 
@@ -52,7 +53,8 @@ def test_a_level_counts_by_its_place_in_the_square():
                 expected[:, :, row // block, column // block] += worth * level[:, :, row, column]
         assert torch.equal(found, expected)
     square = torch.tensor([[1.0, -1.0], [-1.0, -1.0]])
-    assert [Pixels(2, 2).write(square.roll(by, (0, 1))[None, None]).item() for by in ((0, 0), (0, 1), (1, 0), (1, 1))] == [1, 2, 4, 8]
+    rolled = [square.roll(by, (0, 1))[None, None] for by in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    assert [Pixels(2, 2).write(x).item() for x in rolled] == [1, 2, 4, 8]
 
 
 def test_a_pixel_gets_the_nearest_level():
@@ -62,7 +64,8 @@ def test_a_pixel_gets_the_nearest_level():
 
 
 def test_how_many_values():
-    assert [Pixels().values, Pixels(2).values, Pixels(2, 2).values, Pixels(4, 2).values, Pixels(2, 4).values] == [256, 2, 16, 256, 65_536]
+    found = [Pixels(*sizes).values for sizes in ((), (2,), (2, 2), (4, 2), (2, 4))]
+    assert found == [256, 2, 16, 256, 65_536]
 
 
 @pytest.mark.parametrize(

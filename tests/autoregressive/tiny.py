@@ -5,23 +5,32 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from gencore.autoregressive import AutoregressiveRecipe, Pixels
+from gencore.autoregressive import AutoregressiveRecipe, LogisticMixture, NextSymbol, Pixels, Sampling
+from gencore.autoregressive.masked import MaskedSymbols
 from gencore.autoregressive.sampling import adopt, build
 from gencore.data import Binarise, Digits, Emoji, to_float
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.coded import Coded
 from gencore.networks.gated_pixelcnn import GatedPixelCNN
 from gencore.networks.image_transformer import ImageTransformer
+from gencore.networks.maskgit import MaskGIT
+from gencore.networks.multiscale import MultiScale
+from gencore.networks.pixel_rnn import DiagonalBiLSTM, PixelRNN, RowLSTM
 from gencore.networks.pixelcnn import PixelCNN
+from gencore.networks.pixelcnn_pp import PixelCNNPP
 from gencore.networks.quantiser import Codebook
 from gencore.networks.symbols import Grid
 from gencore.networks.transformer import Transformer
+from gencore.networks.var import VAR
 from gencore.networks.vqvae import VQ, VQVAE
 from gencore.training.optimiser import AdamW
 
 WRITERS = {  # of a grid
     "pixelcnn": lambda grid: PixelCNN(grid, width=12, depth=1, kernel=3),
     "gated": lambda grid: GatedPixelCNN(grid, width=8, depth=2, kernel=3),
+    "mixture network": lambda grid: PixelCNNPP(grid, width=8, blocks=1, resolutions=2),
+    "row lstm": lambda grid: PixelRNN(grid, RowLSTM(3), width=4, depth=2, kernel=3),
+    "diagonal": lambda grid: PixelRNN(grid, DiagonalBiLSTM(), width=4, depth=2, kernel=3),
     "transformer": lambda grid: ImageTransformer(grid, Transformer(8, 2, 2, causal=True), near=1),
 }
 COLOURED = ("pixelcnn",)  # those that write several symbols at a place
@@ -59,11 +68,29 @@ CODED = replace(
     pixels=Pixels(),
     first_stage="some_vqgan",
 )
+HIDDEN = replace(
+    CODED,
+    network=Coded(FIRST, MaskGIT(Grid(4, levels=16, named=True, conditions=(8, 2)), 8, 1, 2, drop=0.3)),
+    objective=MaskedSymbols(),
+    sampling=Sampling(steps=3),
+)
+SCALES = Coded(
+    replace(FIRST, quantiser=MultiScale(Codebook(16), (1, 2, 4), blends=2)),
+    VAR((1, 2, 4), 16, 4, Transformer(8, 1, 2), 0.3, (8, 2)),
+)
 KINDS = {
     **{name: replace(TOLD, network=writer(SQUARES)) for name, writer in WRITERS.items()},
     "pixels": replace(PLAIN, network=WRITERS["pixelcnn"](Grid(8))),
     **{f"{name} in colour": replace(COLOUR, network=WRITERS[name](COLOUR.network.grid)) for name in COLOURED},
+    "mixture of three colours": replace(
+        COLOUR,
+        network=PixelCNNPP(Grid(8, 3, 256, outputs=20, conditions=(8, 2)), width=8, blocks=1, resolutions=2),
+        pixels=Pixels(256),
+        objective=NextSymbol(LogisticMixture(2)),
+    ),
     "coded": CODED,
+    "hidden": HIDDEN,
+    "scales": replace(CODED, network=SCALES),
 }
 
 
@@ -75,7 +102,8 @@ def first_stage(recipe):
         torch.manual_seed(1)
         network = VQVAE(recipe.network.first).eval()
         z = network.encoder(to_float(recipe.data.load("train").images[:200])).detach().movedim(1, -1).flatten(0, 2)
-        network.quantiser.codebook.copy_(z[torch.randperm(len(z))[: len(network.quantiser.codebook)]])
+        words = getattr(network.quantiser, "words", network.quantiser)  # of several scales, or of one
+        words.codebook.copy_(z[torch.randperm(len(z))[: len(words.codebook)]])
     return {"first_stage": network}
 
 

@@ -88,7 +88,7 @@ def test_the_first_stage_goes_where_the_network_goes(config, kind):
 def test_what_a_recipe_asks_for():
     for config in (TOKENS, GATED):
         assert (config.size, config.channels, config.grid) == (16, 3, GRID)
-        assert CodedNetwork(config).grid == GRID
+        assert CodedNetwork(config).config.grid == GRID
 
 
 def test_an_alphabet_without_a_codebook_will_do():

@@ -32,7 +32,7 @@ def seen_by(function, x, place, outputs=slice(None)):
 @torch.no_grad()
 def check_written_in_turn(network, symbols, cond):
     """Asked place by place, it says what it says at once; what is not yet written does not matter."""
-    grid, whole = network.grid, network(symbols, cond)
+    grid, whole = network.config.grid, network(symbols, cond)
     outputs = torch.arange(grid.numbers).chunk(grid.channels)
     for rubbish in (0, 1):
         sheet = (symbols + 1) % grid.levels if rubbish else torch.zeros_like(symbols)
@@ -48,7 +48,7 @@ def check_written_in_turn(network, symbols, cond):
 
 def check_probabilities(network, cond=None):
     """Over all pictures that can be written, probabilities sum to 1."""
-    grid = network.grid
+    grid = network.config.grid
     count = grid.channels * grid.size**2
     every = torch.tensor(list(itertools.product(range(grid.levels), repeat=count))).view(-1, *grid.shape)
     told = None if cond is None else torch.tensor([cond]).expand(len(every), -1)
@@ -59,7 +59,7 @@ def check_probabilities(network, cond=None):
 
 def check_conditions(network, symbols, cond):
     """Each condition is heard by its own picture only, at nearly every place: ReLUs may be deaf. None is "not told"."""
-    values = torch.tensor(network.grid.conditions)
+    values = torch.tensor(network.config.grid.conditions)
     params = network(symbols, cond)
     for number in range(len(values)):
         other = cond.clone()
