@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gencore.autoregressive.likelihoods import at_least_float32, draw_categorical
+from gencore.autoregressive.likelihoods import Categorical, at_least_float32
 from gencore.autoregressive.objectives import Draw, Networks
 from gencore.errors import InputError
 from gencore.networks.symbols import Grid
@@ -102,6 +102,7 @@ def draw(
     untold: Tensor | None = None,
     known: Tensor | None = None,
     cool: float = 1.0,
+    top_p: float = 1.0,
 ) -> Iterator[Tensor]:
     """Fill in hidden symbols over a number of steps, in each those of which the network is most confident (section 3.2).
 
@@ -126,7 +127,10 @@ def draw(
     known : Tensor, optional
         Symbols to start from, int64 ``(B, 1, H, W)``: what is given, and elsewhere the mask.
     cool : float
-        Divides the logits from which symbols are drawn; below 1 the likely becomes likelier.
+        Divides the logits from which symbols are drawn; below 1 the likely becomes likelier. 0 takes the likeliest, of which
+        the network is as confident as by its own logits.
+    top_p : float
+        As in `gencore.autoregressive.likelihoods.Categorical.draw`.
 
     Yields
     ------
@@ -153,9 +157,9 @@ def draw(
     for step in range(u.shape[1]):
         written = symbols.flatten(1)  # (B, N)
         hidden = written == mask
-        logits = guided_logits(network, symbols, cond, guidance, untold) / cool
-        log_p = logits.log_softmax(1).flatten(2).transpose(1, 2)  # (B, N, levels)
-        drawn = draw_categorical(log_p.exp(), u[:, step, 0])  # (B, N)
+        logits = guided_logits(network, symbols, cond, guidance, untold).flatten(2).transpose(1, 2)  # (B, N, levels)
+        drawn = Categorical().draw(logits.flatten(1), u[:, step, 0], cool, top_p)  # (B, N)
+        log_p = (logits / (cool or 1)).log_softmax(2)
         gumbel = -torch.log(-torch.log(u[:, step, 1].clamp(min=torch.finfo(u.dtype).tiny)))
         confidence = log_p.gather(2, drawn[..., None])[..., 0] + temperature * (1 - progress[step]) * gumbel
         confidence = confidence.masked_fill(~hidden, float("inf"))

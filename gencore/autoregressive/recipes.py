@@ -200,7 +200,8 @@ def gated_binarised() -> AutoregressiveRecipe:
 def transformer_binarised() -> AutoregressiveRecipe:
     """Image transformer on the symbols of `gated_binarised`: 196 of them, each sees all before.
 
-    Not run yet.
+    ``gencore train autoregressive.recipes.transformer_binarised``: 17.7 core-minutes on an AMD EPYC, one thread. On
+    the 10,000 test digits, each binarised once: 82.40 ± 0.20 nats.
     """
     return replace(
         gated_binarised(),

@@ -19,6 +19,7 @@ from gencore.errors import InputError
 from gencore.networks.coded import Coded, CodedNetwork
 from gencore.networks.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNNetwork
 from gencore.networks.image_transformer import ImageTransformer, ImageTransformerNetwork
+from gencore.networks.multiscale import MultiScaleQuantiser
 from gencore.networks.pixel_rnn import PixelRNN, PixelRNNNetwork
 from gencore.networks.pixelcnn import PixelCNN, PixelCNNNetwork
 from gencore.networks.pixelcnn_pp import PixelCNNPP, PixelCNNPPNetwork
@@ -156,9 +157,9 @@ def draw_symbols(
     device = next(network.parameters()).device
     cond = asked_for(recipe, count, seed, first) if cond is None else cond
     check_conditions(recipe, cond, count)
-    check_given(grid, given, known, count)
     if given is not None and isinstance(recipe.network, Coded) and isinstance(recipe.network.writer, VAR):
         raise InputError("given: codes of several scales cannot be given by their places")
+    check_given(grid, given, known, count)
     cond = with_mirrored(recipe, cond, torch.zeros(count, dtype=torch.int64)).to(device)
     for start in range(0, count, batch_size):
         told = cond[start : start + batch_size]
@@ -192,7 +193,7 @@ def _draw(
     if isinstance(recipe.objective, MaskedSymbols):
         writer = network.writer
         begun = None if given is None else given.masked_fill(~known.to(given.device), writer.config.mask)
-        for symbols in masked.draw(writer, cond, u, how.disturb, guidance, hidden, begun, how.temperature):
+        for symbols in masked.draw(writer, cond, u, how.disturb, guidance, hidden, begun, how.temperature, how.top_p):
             pass
         return symbols
     if isinstance(network, CodedNetwork) and isinstance(network.writer, VARNetwork):
@@ -306,8 +307,15 @@ def log_likelihood(
         Images computed at once.
     told : bool
         Whether the network is told what the recipe tells.
+
+    Raises
+    ------
+    InputError
+        If the network learned from hidden symbols: it says nothing of whole images.
     """
     (network,), recipe = model
+    if isinstance(recipe.objective, MaskedSymbols):
+        raise InputError("objective: guesses of hidden symbols are no probability of an image; see hidden_nats")
     device, found = next(network.parameters()).device, []
     table = with_mirrored(recipe, conditions(recipe, data), torch.zeros(len(data), dtype=torch.int64))
     table = table if told else untold(recipe, table)
@@ -362,11 +370,14 @@ def measure(model: tuple[Networks, AutoregressiveRecipe]) -> list[dict]:
 
 
 def parameters(model: tuple[Networks, AutoregressiveRecipe]) -> int:
-    """Return how many parameters it takes to draw: of the network, and of its first stage's decoder and codebook."""
+    """Return how many parameters it takes to draw: of the network, and of its first stage's decoder and quantiser."""
     (network,), _ = model
     count = sum(p.numel() for p in network.parameters())
     if isinstance(network, CodedNetwork):
-        count += sum(p.numel() for p in network.first.decoder.parameters()) + network.first.quantiser.codebook.numel()
+        first = network.first
+        words = first.quantiser.words if isinstance(first.quantiser, MultiScaleQuantiser) else first.quantiser
+        count += sum(p.numel() for part in (first.decoder, first.quantiser) for p in part.parameters())
+        count += words.codebook.numel()
     return count
 
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gencore import autoregressive, cli, families
+from gencore import autoregressive, cli, families, zoo
 from gencore.autoregressive import LogisticMixture, AutoregressiveRecipe, NextSymbol, Pixels, Sampling
 from gencore.autoregressive.examples import encode, variants
+from gencore.autoregressive.masked import MaskedSymbols
 from gencore.autoregressive.sampling import adopt, build
 from gencore.data import BinarisedMnist, Cifar10, Digits, Emoji, FashionMnist, Mnist, Shapes, to_float, to_uint8
 from gencore.data.told import conditions
@@ -23,7 +24,7 @@ from gencore.networks.symbols import Grid
 from gencore.training import checkpoint, rng
 from gencore.training.log import read_curve
 from gencore.training.loss import NonFiniteLoss
-from tests.autoregressive.tiny import CODED, COLOUR, KINDS, PLAIN, SQUARES, TOLD, WRITERS, first_stage
+from tests.autoregressive.tiny import CODED, COLOUR, HIDDEN, KINDS, PLAIN, SQUARES, TOLD, WRITERS, first_stage
 
 each_kind = pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
 
@@ -234,7 +235,8 @@ def test_every_recipe_takes_steps_and_every_parameter_moves(name, emoji64, few_e
     drop = 0.3 if recipe.told else 0.0
     recipe = replace(recipe, images=24, batch_size=4, log_every=4, optimiser=optimiser, drop=drop)
     before = {key: value.clone() for key, value in checkpoint.flatten(build(recipe)._asdict()).items()}
-    state = run(recipe, **families.passed_in_training(autoregressive, recipe))
+    trained = recipe.first_stage is None or recipe.first_stage in zoo.names()  # else one that is not
+    state = run(recipe, **(families.passed_in_training(autoregressive, recipe) if trained else first_stage(recipe)))
     after = checkpoint.flatten(state.networks._asdict())
     assert [key for key in before if torch.equal(before[key], after[key])] == []
     assert all(value.isfinite().all() for value in after.values())
@@ -443,12 +445,19 @@ CHANGES = [
     dict(precision="bf16"),
     dict(seed=1),
 ]
+MIXED, SCALES, THREE = KINDS["mixture of three colours"], KINDS["scales"], NextSymbol(LogisticMixture(3))
 DROPPING = replace(TOLD, network=replace(WRITERS["transformer"](SQUARES), drop=0.3))
 MORE_CHANGES = [
     (DROPPING, dict(network=WRITERS["transformer"](SQUARES))),
     (DROPPING, dict(network=replace(DROPPING.network, near=0))),
     (CODED, dict(jitter=1)),
-    (CODED, dict(network=replace(CODED.network, writer=replace(CODED.network.writer, drop=0.0)))),
+    *((each, dict(network=replace(each.network, writer=replace(each.network.writer, drop=0.0)))) for each in (CODED, HIDDEN)),
+    (SCALES, dict(network=replace(SCALES.network, writer=replace(SCALES.network.writer, drop=0.0)))),
+    (HIDDEN, dict(objective=MaskedSymbols(0.1))),
+    (MIXED, dict(network=replace(MIXED.network, grid=replace(MIXED.network.grid, outputs=30)), objective=THREE)),
+    *((MIXED, dict(network=replace(MIXED.network, **{name: 3}))) for name in ("width", "blocks")),
+    (MIXED, dict(network=replace(MIXED.network, resolutions=1))),
+    (KINDS["row lstm"], dict(network=replace(KINDS["row lstm"].network, layer=KINDS["diagonal"].network.layer))),
 ]
 
 
@@ -469,8 +478,8 @@ def test_options_of_other_kinds_change_the_loss(recipe, change):
 
 
 def test_no_option_was_forgotten():
-    """All but what there is one of, what decides how a batch is cut, what is averaged and written, and how one draws."""
-    elsewhere = {"objective", "micro_batches", "ema_half_life", "log_every", "checkpoint_every", "sampling", "first_stage"}
+    """All but what decides how a batch is cut, what is averaged and written, and how one draws."""
+    elsewhere = {"micro_batches", "ema_half_life", "log_every", "checkpoint_every", "sampling", "first_stage"}
     changed = {name for change in [*CHANGES, *(change for _, change in MORE_CHANGES)] for name in change}
     assert {field.name for field in fields(AutoregressiveRecipe)} == elsewhere | changed
 

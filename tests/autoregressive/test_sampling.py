@@ -10,21 +10,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
 from gencore import autoregressive, families, vae
-from gencore.autoregressive import AutoregressiveRecipe, Categorical, Draw, Networks, NextSymbol, Pixels, Sampling
-from gencore.autoregressive import log_likelihood, measure, sample, to_pictures, to_symbols, write
-from gencore.autoregressive.sampling import adopt, build, draw_symbols
+from gencore.autoregressive import AutoregressiveRecipe, Categorical, Draw, LogisticMixture, Networks, NextSymbol, Pixels
+from gencore.autoregressive import Sampling, log_likelihood, masked, measure, next_scale, sample, to_pictures, to_symbols, write
+from gencore.autoregressive.sampling import adopt, build, draw_symbols, hidden_nats
 from gencore.data import Binarise, Digits, Emoji, ImageSet, to_float
 from gencore.data.told import asked_for
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.symbols import Grid
 from gencore.training import recipe_io, rng
-from tests.autoregressive.tiny import CODED, COLOUR, COLOURED, KINDS, PLAIN, SQUARES, TOLD, WRITERS, first_stage, model
+from tests.autoregressive.tiny import CODED, COLOUR, COLOURED, HIDDEN, KINDS, PLAIN, SQUARES, TOLD, WRITERS, WRITING, fill
+from tests.autoregressive.tiny import first_stage, model
 
 each_kind = pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
+each_that_writes = pytest.mark.parametrize("recipe", WRITING.values(), ids=WRITING)
+MIXED, SCALES = KINDS["mixture of three colours"], KINDS["scales"]
 WAYS = {
     "plain": Sampling(),
     "cool": Sampling(temperature=0.7),
@@ -34,6 +36,7 @@ WAYS = {
     "without conditions": Sampling(guidance=0.0),
     "all": Sampling(1.2, 0.9, 1.5),
 }
+OF_HIDDEN = {"fewer steps": Sampling(steps=2), "undisturbed": Sampling(disturb=0.0)}
 
 
 def told(recipe, count):
@@ -51,35 +54,43 @@ def asked(recipe, count):
 
 def uniform(recipe, count, seed=0):
     grid = recipe.network.grid
-    return torch.rand(count, grid.channels, grid.size, grid.size, generator=torch.Generator().manual_seed(seed))
+    draws = 4 if recipe is MIXED else grid.channels  # the component too
+    return torch.rand(count, draws, grid.size, grid.size, generator=torch.Generator().manual_seed(seed))
+
+
+def allowed(recipe, how):
+    """The numbers of a mixture are no logits: there is no guidance, and no nucleus."""
+    mixture = isinstance(getattr(recipe.objective, "likelihood", None), LogisticMixture)
+    return replace(how, top_p=1.0, guidance=1.0) if mixture else how
 
 
 def guided(told, not_told, guidance):
     return not_told + guidance * (told - not_told)
 
 
-def slowly(network, cond, hidden, u, how, given=None, known=None):
+def slowly(network, likelihood, cond, hidden, u, how, given=None, known=None):
     """The whole network at each place, for each channel; the same numbers decide."""
     grid = network.config.grid
     symbols = torch.zeros(len(u), *grid.shape, dtype=torch.int64)
     for row, column, channel in itertools.product(range(grid.size), range(grid.size), range(grid.channels)):
         params = guided(network(symbols, cond), network(symbols, hidden), how.guidance)[:, :, row, column]
-        drawn = Categorical().draw(params, u[:, :, row, column], how.temperature, how.top_p)
+        drawn = likelihood.draw(params, u[:, :, row, column], how.temperature, how.top_p)
         kept = known is not None and known[row, column]
         symbols[:, channel, row, column] = (given[:, :, row, column] if kept else drawn)[:, channel]
     return symbols
 
 
-@each_kind
+@each_that_writes
 @pytest.mark.parametrize(
     "how", [Sampling(), Sampling(0.9, 0.9, 2.5), Sampling(guidance=0.0)], ids=["plain", "guided", "untold"]
 )
 def test_the_quick_way_is_the_slow_way(recipe, how):
     (network,), _ = model(recipe)
-    (cond, hidden), u = asked(recipe, 5), uniform(recipe, 5)
-    found = write(network, Categorical(), cond, hidden, u, how)
+    (cond, hidden), u, likelihood = asked(recipe, 5), uniform(recipe, 5), recipe.objective.likelihood
+    how = allowed(recipe, how)
+    found = write(network, likelihood, cond, hidden, u, how)
     assert found.shape == (5, *network.config.grid.shape) and found.dtype == torch.int64
-    assert torch.equal(found, slowly(network, cond, hidden, u, how))
+    assert torch.equal(found, slowly(network, likelihood, cond, hidden, u, how))
     assert len(found.unique()) > 1 and not torch.equal(found[0], found[1])
 
 
@@ -91,7 +102,7 @@ def assert_same_pictures(recipe, found, expected):
 @each_kind
 def test_an_image_does_not_depend_on_its_batch(recipe):
     """It follows from the seed, its number and its condition: symbols bitwise, pictures made of codes but for rounding."""
-    drawing, cond = model(replace(recipe, sampling=Sampling(0.9, 0.95, 1.5))), told(recipe, 7)
+    drawing, cond = model(replace(recipe, sampling=allowed(recipe, Sampling(0.9, 0.95, 1.5)))), told(recipe, 7)
     seven = sample(drawing, 7, seed=3, cond=cond)
     ways = [
         list(draw_symbols(drawing, 7, 3, cond=cond)),
@@ -109,11 +120,56 @@ def test_an_image_does_not_depend_on_its_batch(recipe):
 
 
 def test_pictures_are_what_is_written_by_their_own_numbers():
-    for recipe in (TOLD, COLOUR):
+    for recipe, draws in ((TOLD, 1), (COLOUR, 3), (MIXED, 4)):
         drawing, grid = model(recipe), recipe.network.grid
-        u = rng.uniform_per_image(3, (grid.channels, grid.size, grid.size), 5, 2)
-        symbols = write(drawing[0].model, Categorical(), *asked(recipe, 3), u)
+        u = rng.uniform_per_image(3, (draws, grid.size, grid.size), 5, 2)
+        symbols = write(drawing[0].model, recipe.objective.likelihood, *asked(recipe, 3), u)
         assert torch.equal(sample(drawing, 3, seed=5, first=2, cond=told(recipe, 3)), recipe.pixels.read(symbols))
+
+
+HOW = {"plain": Sampling(), "guided": Sampling(0.9, 0.9, 2.5, steps=5, disturb=2.0), "untold": Sampling(guidance=0.0)}
+each_way = pytest.mark.parametrize("how", HOW.values(), ids=HOW)
+
+
+@each_way
+def test_hidden_symbols_are_filled_in_by_an_images_own_numbers(how):
+    """In as many steps as the recipe says, each of which takes two numbers for each place."""
+    (network,), _ = drawing = model(HIDDEN)
+    cond, nothing = asked(HIDDEN, 5)
+    u = rng.uniform_per_image(5, (how.steps, 2, 16), 5, 2)
+    plain = dict(temperature=how.disturb, cool=how.temperature, top_p=how.top_p)
+    (*_, symbols) = masked.draw(network.writer, cond, u, guidance=how.guidance, untold=nothing, **plain)
+    (found,) = draw_symbols(drawing, 5, 5, first=2, cond=told(HIDDEN, 5), sampling=how)
+    assert torch.equal(found, symbols) and found.shape == (5, 1, 4, 4) and found.max() < 16
+    pictures = sample(drawing, 5, 5, first=2, cond=told(HIDDEN, 5), sampling=how)
+    assert torch.equal(pictures, network.first.decode(symbols[:, 0]).clamp(-1, 1))
+    (*_, other) = masked.draw(network.writer, nothing if how.guidance else cond, u, **plain)
+    assert not torch.equal(other, symbols), "conditions make no difference"
+
+
+@each_way
+def test_scales_are_drawn_by_an_images_own_numbers(how):
+    """One number for each code, of all scales."""
+    (network,), _ = drawing = model(SCALES)
+    cond, nothing = asked(SCALES, 5)
+    u = rng.uniform_per_image(5, (1 + 4 + 16,), 5, 2)
+    quantiser, plain = network.first.quantiser, dict(temperature=how.temperature, top_p=how.top_p)
+    codes = next_scale.draw(network.writer, quantiser, cond, u, guidance=how.guidance, untold=nothing, **plain)
+    (found,) = draw_symbols(drawing, 5, 5, first=2, cond=told(SCALES, 5), sampling=how)
+    assert torch.equal(found, codes[:, None, None]) and found.shape == (5, 1, 1, 21)
+    pictures = sample(drawing, 5, 5, first=2, cond=told(SCALES, 5), sampling=how)
+    assert torch.equal(pictures, network.first.decode(codes).clamp(-1, 1))
+    other = next_scale.draw(network.writer, quantiser, nothing if how.guidance else cond, u, **plain)
+    assert not torch.equal(other, codes), "conditions make no difference"
+
+
+def test_a_mixture_refuses_what_needs_logits():
+    for how in (Sampling(guidance=2.0), Sampling(guidance=0.0), Sampling(top_p=0.9)):
+        for draw in (sample, lambda *a, **k: list(draw_symbols(*a, **k))):
+            with pytest.raises(InputError, match="^sampling: guidance .*, top_p .*: must be 1 for a mixture"):
+                draw(model(MIXED), 1, 0, sampling=how)
+    with pytest.raises(InputError, match="^sampling: guidance"):
+        sample(model(replace(MIXED, sampling=Sampling(guidance=2.0))), 1, 0)
 
 
 def test_no_pictures_are_none():
@@ -154,8 +210,9 @@ def test_guidance_goes_from_the_logits_without_conditions_to_those_with_them(dra
     pictures = sample(drawing, 4, 0, cond=told(recipe, 4))
     symbols, (cond, hidden) = recipe.pixels.write(pictures), asked(recipe, 4)
     expected = guided(network(symbols, cond), network(symbols, hidden), guidance).flatten(2)
-    torch.testing.assert_close(torch.stack([params for params, *_ in drawn], 2), expected, atol=1e-4, rtol=1e-4)
-    assert (network(symbols, cond) - network(symbols, hidden)).abs().mean() > 0.1
+    tolerance = 1e-4
+    torch.testing.assert_close(torch.stack([params for params, *_ in drawn], 2), expected, atol=tolerance, rtol=tolerance)
+    assert (network(symbols, cond) - network(symbols, hidden)).abs().mean() > 100 * tolerance, "conditions say too little"
 
 
 def test_how_to_draw_reaches_each_place(drawn):
@@ -166,17 +223,36 @@ def test_how_to_draw_reaches_each_place(drawn):
     assert {call[2:] for call in drawn} == {(0.5, 0.6)}
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "plain"])
-def test_every_option_changes_the_samples(way):
-    drawing, cond = model(TOLD), told(TOLD, 4)
-    a, b = (sample(drawing, 4, 0, cond=cond, sampling=how) for how in (WAYS["plain"], WAYS[way]))
+@pytest.mark.parametrize(
+    ("recipe", "how"),
+    [(recipe, WAYS[way]) for recipe in (TOLD, HIDDEN, SCALES) for way in WAYS if way != "plain"]
+    + [(HIDDEN, how) for how in OF_HIDDEN.values()]
+    + [(MIXED, WAYS[way]) for way in ("cool", "cold")],
+    ids=repr,
+)
+def test_every_option_changes_the_samples(recipe, how):
+    drawing, cond = model(recipe), told(recipe, 4)
+    a, b = (sample(drawing, 4, 0, cond=cond, sampling=each) for each in (Sampling(), how))
     assert not torch.equal(a, b)
-    assert torch.equal(sample((drawing[0], replace(TOLD, sampling=WAYS[way])), 4, 0, cond=cond), b)
+    assert torch.equal(sample((drawing[0], replace(recipe, sampling=how)), 4, 0, cond=cond), b)
+
+
+@pytest.mark.parametrize("recipe", [TOLD, MIXED, HIDDEN, SCALES], ids=["told", "mixed", "hidden", "scales"])
+def test_cold_is_the_limit_of_cool(recipe):
+    """The likeliest is taken, whatever the numbers; of hidden symbols all at once, for how sure one is depends on temperature."""
+    drawing, cond = model(recipe), told(recipe, 4)
+    cold, almost = (
+        next(draw_symbols(drawing, 4, 0, cond=cond, sampling=Sampling(t, steps=1))) for t in (0.0, 1e-4)
+    )
+    assert torch.equal(cold, almost) and len(cold.unique()) > 1
+    other = next(draw_symbols(drawing, 4, 1, cond=cond, sampling=Sampling(0.0, steps=1)))
+    assert torch.equal(cold, other)
+    assert not torch.equal(cold, next(draw_symbols(drawing, 4, 0, cond=cond, sampling=Sampling(steps=1))))
 
 
 def test_no_option_was_forgotten():
     fields = {field: value for field, value in recipe_io.to_dict(Sampling()).items() if field != "type"}
-    changed = [{f for f in fields if getattr(WAYS[way], f) != fields[f]} for way in WAYS]
+    changed = [{f for f in fields if getattr(way, f) != fields[f]} for way in (*WAYS.values(), *OF_HIDDEN.values())]
     assert all({field} in changed for field in fields)
 
 
@@ -258,21 +334,49 @@ def test_what_is_given_where_nothing_is_known_does_not_matter():
     assert torch.equal(sample(model(TOLD), 3, 0, given=GIVEN - 1, known=KNOWN), sample(model(TOLD), 3, 0))
 
 
-@each_kind
+@each_that_writes
 def test_what_is_known_stays_and_is_seen_by_what_comes_after(recipe):
     (network,), _ = drawing = model(recipe)
     grid, count = recipe.network.grid, 5
     given = torch.randint(grid.levels, (count, *grid.shape), generator=torch.Generator().manual_seed(8))
     known = torch.rand(grid.size, grid.size, generator=torch.Generator().manual_seed(9)) < 0.4
-    how, u = Sampling(guidance=1.7), uniform(recipe, count)
-    found = write(network, Categorical(), *asked(recipe, count), u, how, given, known)
+    how, u, likelihood = allowed(recipe, Sampling(guidance=1.7)), uniform(recipe, count), recipe.objective.likelihood
+    found = write(network, likelihood, *asked(recipe, count), u, how, given, known)
     assert torch.equal(found[:, :, known], given[:, :, known])
-    assert torch.equal(found, slowly(network, *asked(recipe, count), u, how, given, known))
+    assert torch.equal(found, slowly(network, likelihood, *asked(recipe, count), u, how, given, known))
     seven = sample(drawing, count, 0, cond=told(recipe, count), given=given, known=known)
     again = sample(drawing, count, 0, cond=told(recipe, count), given=given, known=known, batch_size=2)
     assert_same_pictures(recipe, again, seven)
     if recipe.first_stage is None:
         assert torch.equal(recipe.pixels.write(seven)[:, :, known], given[:, :, known])
+
+
+def test_what_is_known_is_not_hidden():
+    """It stays, and all that is drawn sees it, wherever it is."""
+    (network,), _ = drawing = model(HIDDEN)
+    cond, nothing = asked(HIDDEN, 5)
+    given = torch.randint(16, (5, 1, 4, 4), generator=torch.Generator().manual_seed(8))
+    known = torch.rand(4, 4, generator=torch.Generator().manual_seed(9)) < 0.4
+    options = dict(cond=told(HIDDEN, 5), sampling=Sampling(guidance=1.7, steps=3))
+    (found,) = draw_symbols(drawing, 5, 0, given=given, known=known, **options)
+    assert torch.equal(found[:, :, known], given[:, :, known]) and 0 < known.sum() < 15
+    u, begun = rng.uniform_per_image(5, (3, 2, 16), 0), torch.where(known, given, 16)
+    (*_, expected) = masked.draw(network.writer, cond, u, guidance=1.7, untold=nothing, known=begun)
+    assert torch.equal(found, expected)
+    pieces = list(draw_symbols(drawing, 5, 0, batch_size=2, given=given, known=known, **options))
+    assert len(pieces) == 3 and torch.equal(torch.cat(pieces), found)
+    free, others = (
+        next(draw_symbols(drawing, 5, 0, given=each, known=place, **options))
+        for each, place in ((given, torch.zeros_like(known)), ((given + 1) % 16, known))
+    )
+    assert torch.equal(free, next(draw_symbols(drawing, 5, 0, **options)))
+    assert not torch.equal(others[:, :, ~known], found[:, :, ~known]), "what is drawn does not see what is known"
+
+
+def test_scales_cannot_be_given():
+    for shape, places in (((3, 1, 4, 4), (4, 4)), ((3, 1, 1, 21), (1, 21))):
+        with pytest.raises(InputError, match="^given: codes of several scales"):
+            sample(model(SCALES), 3, 0, given=torch.zeros(shape).long(), known=torch.ones(places).bool())
 
 
 def small(name, levels=2, channels=1, size=2, block=1):
@@ -282,15 +386,7 @@ def small(name, levels=2, channels=1, size=2, block=1):
         network=WRITERS[name](grid), pixels=Pixels(2, block), augmentation=None, objective=NextSymbol(), told=(), drop=0.0,
         mirror=False, conditions=(), sampling=Sampling(), seed=0, data=SimpleNamespace(channels=channels, size=2),
     )  # fmt: skip
-    return model_of(recipe), recipe
-
-
-def model_of(recipe):
-    networks = build(recipe)
-    for number, parameter in enumerate(networks.model.parameters()):
-        nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(number))
-    networks.model.eval().requires_grad_(False)
-    return networks
+    return Networks(fill(build(recipe).model, 0.5)), recipe
 
 
 def all_pictures(channels=1):
@@ -359,7 +455,7 @@ def held_out(recipe, count=20):
     return recipe.data.load("heldout").subset(torch.arange(count))
 
 
-@each_kind
+@pytest.mark.parametrize("recipe", [*WRITING.values(), SCALES], ids=[*WRITING, "scales"])
 def test_log_likelihood_is_what_the_loss_costs(recipe):
     (networks, _) = drawing = model(recipe)
     data = held_out(recipe)
@@ -369,9 +465,47 @@ def test_log_likelihood_is_what_the_loss_costs(recipe):
     cond = torch.cat([cond, torch.zeros(20, recipe.mirror).long()], 1)
     for i in range(0, 20, 7):
         symbols = to_symbols(drawing, data, seed=2)[i : i + 1]
-        loss = NextSymbol()(networks, symbols, cond[i : i + 1], Draw())
+        loss = recipe.objective(networks, symbols, cond[i : i + 1], Draw())
         assert -loss.parts["nats"].item() == pytest.approx(found[i].item(), rel=1e-4)
     torch.testing.assert_close(log_likelihood(drawing, data, seed=2, batch_size=3), found, rtol=1e-5, atol=1e-4)
+
+
+def test_log_likelihood_of_scales_is_that_of_their_codes():
+    (network,), _ = drawing = model(SCALES)
+    data = held_out(SCALES)
+    codes = network.first.encode(to_float(data.images))  # (20, 21)
+    assert torch.equal(to_symbols(drawing, data), codes[:, None, None]) and codes.shape == (20, 21)
+    for is_told in (True, False):
+        cond = autoregressive.sampling.conditions(SCALES, data) if is_told else torch.full((20, 1), 8)
+        cond = torch.cat([cond, torch.zeros(20, 1).long()], 1)
+        expected = next_scale.log_prob(network.writer, network.first.quantiser, codes, cond).double().sum(1)
+        torch.testing.assert_close(log_likelihood(drawing, data, told=is_told), expected, rtol=1e-5, atol=1e-4)
+    assert (log_likelihood(drawing, data) - expected).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_hidden_codes_cost_what_the_loss_says_of_the_same_draw(is_told):
+    (network,), _ = drawing = model(HIDDEN)
+    data = held_out(HIDDEN)
+    found = hidden_nats(drawing, data, seed=2, told=is_told)
+    assert found.shape == (20,) and found.dtype == torch.float64
+    cond = autoregressive.sampling.conditions(HIDDEN, data) if is_told else torch.full((20, 1), 8)
+    cond = torch.cat([cond, torch.zeros(20, 1).long()], 1)
+    u = rng.uniform_per_image(20, (17,), 2)
+    symbols = to_symbols(drawing, data)
+    loss = HIDDEN.objective(Networks(network), symbols, cond, Draw(None, u[:, 0], u[:, 1:]))
+    assert loss.parts["nats"].item() == pytest.approx(found.mean().item(), rel=1e-5)
+    for i in range(0, 20, 7):
+        one = HIDDEN.objective(Networks(network), symbols[[i]], cond[[i]], Draw(None, u[[i], 0], u[[i], 1:]))
+        assert one.parts["nats"].item() == pytest.approx(found[i].item(), rel=1e-5)
+    torch.testing.assert_close(hidden_nats(drawing, data, 2, batch_size=3, told=is_told), found, rtol=1e-5, atol=1e-5)
+    assert (hidden_nats(drawing, data, seed=3, told=is_told) - found).abs().max() > 1e-2
+    assert (hidden_nats(drawing, data, seed=2, told=not is_told) - found).abs().max() > 1e-2
+
+
+def test_guesses_of_hidden_codes_are_no_probability_of_a_picture():
+    with pytest.raises(InputError, match="^objective: .* see hidden_nats"):
+        log_likelihood(model(HIDDEN), held_out(HIDDEN))
 
 
 def test_without_being_told_it_is_that_of_conditions_not_told():
@@ -452,18 +586,38 @@ def test_what_a_card_says_of_codes(few_held_out):
     assert list(measured(replace(CODED, drop=0.0))[0]) == ["codes, nats", "standard error of: codes, nats"]
 
 
+def test_what_a_card_says_of_hidden_codes_and_of_scales(few_held_out):
+    for recipe, what, nats in (
+        (HIDDEN, "hidden codes, nats each", lambda **k: hidden_nats(model(HIDDEN), HIDDEN.data.load("heldout"), **k)),
+        (SCALES, "codes, nats", lambda **k: -log_likelihood(model(SCALES), SCALES.data.load("heldout"), **k)),
+    ):
+        values, found = measured(recipe)
+        names = [what, f"standard error of: {what}"]
+        assert list(values) == [*names, *(f"{name}, nothing told" for name in names)]
+        assert {(each["on"], each["samples"]) for each in found} == {(recipe.data.load("heldout").name, 50)}
+        for is_told, suffix in ((True, ""), (False, ", nothing told")):
+            each = nats(told=is_told)
+            assert values[what + suffix] == pytest.approx(each.mean().item(), rel=1e-6)
+            assert values[f"standard error of: {what}{suffix}"] == pytest.approx(each.std().item() / 50**0.5, rel=1e-6)
+        assert list(measured(replace(recipe, drop=0.0))[0]) == names
+
+
 def test_bits_of_colours_are_those_of_a_colour(few_held_out):
     values, _ = measured(replace(COLOUR, drop=0.0))
     assert values["bits per dimension"] == pytest.approx(values["negative log-likelihood, nats"] / math.log(2) / (3 * 64))
 
 
 def test_parameters_are_what_it_takes_to_draw():
-    for recipe in (TOLD, COLOUR):
+    for recipe in (TOLD, COLOUR, MIXED):
         drawing = model(recipe)
         assert families.parameters(autoregressive, drawing) == sum(p.numel() for p in drawing[0].model.parameters()) > 500
     (network,), _ = drawing = model(CODED)
     parts = (network.writer, network.first.decoder)
     assert autoregressive.parameters(drawing) == sum(p.numel() for part in parts for p in part.parameters()) + 16 * 4
+    (network,), _ = drawing = model(SCALES)
+    parts, blends = (network.writer, network.first.decoder), 2 * (4 * 4 * 9 + 4)
+    expected = sum(p.numel() for part in parts for p in part.parameters()) + 16 * 4 + blends
+    assert autoregressive.parameters(drawing) == expected
 
 
 def test_building_depends_on_the_seed_and_disturbs_nothing():

@@ -28,7 +28,7 @@ from gencore.training.optimiser import AdamW
 WRITERS = {  # of a grid
     "pixelcnn": lambda grid: PixelCNN(grid, width=12, depth=1, kernel=3),
     "gated": lambda grid: GatedPixelCNN(grid, width=8, depth=2, kernel=3),
-    "mixture network": lambda grid: PixelCNNPP(grid, width=8, blocks=1, resolutions=2),
+    "mixture network": lambda grid: PixelCNNPP(grid, width=8, blocks=1, resolutions=2 - grid.size % 2),
     "row lstm": lambda grid: PixelRNN(grid, RowLSTM(3), width=4, depth=2, kernel=3),
     "diagonal": lambda grid: PixelRNN(grid, DiagonalBiLSTM(), width=4, depth=2, kernel=3),
     "transformer": lambda grid: ImageTransformer(grid, Transformer(8, 2, 2, causal=True), near=1),
@@ -92,6 +92,7 @@ KINDS = {
     "hidden": HIDDEN,
     "scales": replace(CODED, network=SCALES),
 }
+WRITING = {name: recipe for name, recipe in KINDS.items() if name not in ("hidden", "scales")}  # place by place
 
 
 def first_stage(recipe):
@@ -111,7 +112,12 @@ def model(recipe):
     """What `load` would return of a training that left no weight small, so that everything matters to what is drawn."""
     networks = build(recipe)
     adopt(recipe, networks, **({"first_stage": None} | first_stage(recipe)))
-    for number, parameter in enumerate(networks.model.parameters()):
-        nn.init.normal_(parameter, std=0.4, generator=torch.Generator().manual_seed(number))
-    networks.model.eval().requires_grad_(False)
-    return networks, recipe
+    return type(networks)(fill(networks.model, 0.4)), recipe
+
+
+def fill(network, std):
+    """Make every weight matter. Of a PixelCNN++, which adds up so many maps that it would be sure of all it says, half so much."""
+    std = std / 2 if isinstance(network.config, PixelCNNPP) else std
+    for number, parameter in enumerate(network.parameters()):
+        nn.init.normal_(parameter, std=std, generator=torch.Generator().manual_seed(number))
+    return network.eval().requires_grad_(False)
