@@ -3,8 +3,8 @@
 Parmar et al. 2018, "Image transformer", https://arxiv.org/abs/1802.05751; Chen et al. 2020, "Generative pretraining from
 pixels", https://proceedings.mlr.press/v119/chen20s.html, section 2: the decoder of Vaswani et al. 2017 whose tokens are pixels.
 The same network over an autoencoder's codes is the prior of Esser et al. 2021, "Taming transformers for high-resolution image
-synthesis", https://arxiv.org/abs/2012.09841, section 3.2. Equation numbers (IT.n) are those of the chapter "Image
-transformers".
+synthesis", https://arxiv.org/abs/2012.09841, section 3.2. Equation numbers (IT.n) are those of the chapter "A
+picture as a sentence".
 
 Deviations: attention reaches all tokens before, not a block of them; a place is the sum of a learned vector for its row and one
 for its column; each token knows the symbols around its place that are already written by a small convolution (`near`), so that
