@@ -227,7 +227,8 @@ def row_lstm_binarised() -> AutoregressiveRecipe:
 def diagonal_binarised() -> AutoregressiveRecipe:
     """Diagonal BiLSTM on the symbols of `gated_binarised`.
 
-    Not run yet.
+    ``gencore train autoregressive.recipes.diagonal_binarised``: 13.0 core-minutes on an AMD EPYC, one thread. On the 10,000
+    test digits, each binarised once: 81.27 ± 0.20 nats.
     """
     return replace(
         row_lstm_binarised(),
