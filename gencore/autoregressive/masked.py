@@ -71,7 +71,7 @@ class MaskedSymbols:
         Parameters
         ----------
         networks : Networks
-            A `gencore.networks.maskgit.MaskGITNetwork`, or one that writes codes by it.
+            A `MaskGITNetwork`, or one that writes codes by it.
         symbols : Tensor
             int64 ``(B, 1, H, W)``, all of them known.
         cond : Tensor or None
@@ -130,7 +130,7 @@ def draw(
         Divides the logits from which symbols are drawn; below 1 the likely becomes likelier. 0 takes the likeliest, of which
         the network is as confident as by its own logits.
     top_p : float
-        As in `gencore.autoregressive.likelihoods.Categorical.draw`.
+        As in `Categorical.draw`.
 
     Yields
     ------

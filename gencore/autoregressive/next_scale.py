@@ -72,7 +72,7 @@ def draw_scales(
     u : Tensor
         Uniform numbers ``(B, N)``, which decide.
     temperature, top_p : float
-        As in `gencore.autoregressive.likelihoods.Categorical.draw`.
+        As in `Categorical.draw`.
     guidance : float
         w: logits are those of `untold` plus w times what `cond` changes. 1 is plainly conditional, 0 unconditional.
     untold : Tensor, optional
