@@ -2,7 +2,8 @@
 
 Each has ``numbers(grid)`` (how many the network must return), ``log_prob``, ``probabilities`` (for coding) and ``draw``, which
 turns uniform numbers into symbols by the inverse of the distribution function: what is drawn follows from them alone,
-whoever computes the parameters. All compute in float32 at least, whatever autocast gave. Equation numbers (PC.n) are those of
+whoever computes the parameters; a nucleus of likely values is that of Holtzman et al. 2020,
+https://arxiv.org/abs/1904.09751. All compute in float32 at least, whatever autocast gave. Equation numbers (PC.n) are those of
 the chapter "Masked convolutions".
 """
 
@@ -59,8 +60,7 @@ class Categorical:
         temperature : float
             Divides the logits; below 1 the likely becomes likelier. 0 takes the likeliest.
         top_p : float
-            Only the likeliest values are drawn that together reach this probability (Holtzman et al. 2020,
-            https://arxiv.org/abs/1904.09751, section 3.1).
+            Only the likeliest values are drawn that together reach this probability (Holtzman et al. 2020, section 3.1).
         """
         logits = self._logits(params, u.shape[1])  # (B, C, levels)
         if temperature == 0:
