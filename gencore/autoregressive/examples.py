@@ -45,7 +45,8 @@ class Examples:
         self._codes = None
         if isinstance(model, CodedNetwork):
             x = to_float(data.images).to(device)
-            self._codes = torch.stack([encode(model, shown) for shown in variants(x, recipe.mirror, recipe.jitter)])  # (V, N, ...)
+            shown = variants(x, recipe.mirror, recipe.jitter)
+            self._codes = torch.stack([encode(model, each) for each in shown])  # (V, N, ...)
 
     def at(self, seen: int) -> tuple[Tensor, Tensor, Draw]:
         """Return this process's share of the batch that comes after ``seen`` images.

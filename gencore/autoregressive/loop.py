@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from gencore.autoregressive.examples import Examples
 from gencore.autoregressive.objectives import Draw, Networks
 from gencore.autoregressive.recipes import AutoregressiveRecipe
-from gencore.autoregressive.sampling import adopt, build, sample
+from gencore.autoregressive.sampling import build, sample
 from gencore.data import to_uint8
+from gencore.networks.first_stage import pass_in
 from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed
 from gencore.training.ema import EMA
@@ -63,7 +64,7 @@ def train(
     device = devices.pick_device(device)
     distributed.start(device)
     networks = Networks(*(network.to(device) for network in build(recipe)))
-    adopt(recipe, networks, first_stage)
+    pass_in(networks.model, first_stage, recipe.first_stage)
     examples = Examples(recipe, recipe.data.load("train"), networks.model, device)
     ema = EMA(networks.model, recipe.ema_half_life)
     adam = recipe.optimiser.build(networks.model.parameters())

@@ -17,6 +17,7 @@ from gencore.data import ImageSet, to_float
 from gencore.data.told import asked_for, check_conditions, conditions, untold, with_mirrored
 from gencore.errors import InputError
 from gencore.networks.coded import Coded, CodedNetwork
+from gencore.networks.first_stage import pass_in
 from gencore.networks.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNNetwork
 from gencore.networks.image_transformer import ImageTransformer, ImageTransformerNetwork
 from gencore.networks.multiscale import MultiScaleQuantiser
@@ -43,22 +44,6 @@ def build(recipe: AutoregressiveRecipe) -> Networks:
         return Networks(kinds[type(recipe.network)](recipe.network))
 
 
-def adopt(recipe: AutoregressiveRecipe, networks: Networks, first_stage: nn.Module | None) -> None:
-    """Give a network that writes codes its first stage.
-
-    Raises
-    ------
-    InputError
-        If the first stage is missing, out of place, or has other sizes.
-    """
-    if isinstance(networks.model, CodedNetwork):
-        if first_stage is None:
-            raise InputError(f"needs its first stage, the zoo's {recipe.first_stage}; pass it as first_stage")
-        networks.model.adopt(first_stage)
-    elif first_stage is not None:
-        raise InputError("first_stage: this network writes pixels, and takes none")
-
-
 def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Networks, AutoregressiveRecipe]:
     """Load a trained model from a zoo folder or from the newest checkpoint of a run.
 
@@ -82,7 +67,7 @@ def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Netw
         If a file is missing, damaged, or does not fit the recipe, or if the first stage is missing or another.
     """
     networks, recipe = checkpoint.load_model(folder, AutoregressiveRecipe, build)
-    adopt(recipe, networks, first_stage)
+    pass_in(networks.model, first_stage, recipe.first_stage)
     return networks, recipe
 
 
@@ -316,14 +301,10 @@ def log_likelihood(
     (network,), recipe = model
     if isinstance(recipe.objective, MaskedSymbols):
         raise InputError("objective: guesses of hidden symbols are no probability of an image; see hidden_nats")
-    device, found = next(network.parameters()).device, []
-    table = with_mirrored(recipe, conditions(recipe, data), torch.zeros(len(data), dtype=torch.int64))
-    table = table if told else untold(recipe, table)
-    for first in range(0, len(data), batch_size):
-        piece = slice(first, first + batch_size)
-        symbols = to_symbols(model, data.subset(torch.arange(len(data))[piece]), seed, first).to(device)
-        params = network(symbols, table[piece].to(device))
-        found.append(recipe.objective.likelihood.log_prob(params, symbols).double().flatten(1).sum(1).cpu())
+    found = []
+    for _, symbols, cond in _batches(model, data, seed, batch_size, told):
+        log_p = recipe.objective.likelihood.log_prob(network(symbols, cond), symbols)  # (B, H, W)
+        found.append(log_p.double().flatten(1).sum(1).cpu())
     return torch.cat(found)
 
 
@@ -337,16 +318,25 @@ def hidden_nats(
     """
     (network,), recipe = model
     found = []
+    for first, symbols, cond in _batches(model, data, seed, batch_size, told):
+        u = rng.uniform_per_image(len(symbols), (1 + symbols[0].numel(),), seed, first).to(symbols.device)
+        for symbol, of_it, row in zip(symbols, cond, u, strict=True):
+            draw = Draw(None, row[:1], row[None, 1:])
+            found.append(recipe.objective(Networks(network), symbol[None], of_it[None], draw).parts["nats"].cpu())
+    return torch.stack(found).double()
+
+
+def _batches(
+    model: tuple[Networks, AutoregressiveRecipe], data: ImageSet, seed: int, batch_size: int, told: bool
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield the place of a batch's first image, symbols ``(B, C, H, W)`` and conditions ``(B, K)``, told or not."""
+    (network,), recipe = model
+    device = next(network.parameters()).device
     table = with_mirrored(recipe, conditions(recipe, data), torch.zeros(len(data), dtype=torch.int64))
     table = table if told else untold(recipe, table)
     for first in range(0, len(data), batch_size):
-        piece = slice(first, first + batch_size)
-        symbols = to_symbols(model, data.subset(torch.arange(len(data))[piece])).to(network.device)
-        u = rng.uniform_per_image(len(symbols), (1 + symbols[0].numel(),), seed, first).to(network.device)
-        for symbol, cond, row in zip(symbols, table[piece].to(network.device), u, strict=True):
-            draw = Draw(None, row[:1], row[None, 1:])
-            found.append(recipe.objective(Networks(network), symbol[None], cond[None], draw).parts["nats"].cpu())
-    return torch.stack(found).double()
+        piece = torch.arange(len(data))[first : first + batch_size]
+        yield first, to_symbols(model, data.subset(piece), seed, first).to(device), table[piece].to(device)
 
 
 def measure(model: tuple[Networks, AutoregressiveRecipe]) -> list[dict]:

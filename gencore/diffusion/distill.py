@@ -22,8 +22,9 @@ from gencore.diffusion.few_step import Consistency, Denoisers, Progressive, Teac
 from gencore.diffusion.guidance import extrapolate
 from gencore.diffusion.objectives import Draw, Networks
 from gencore.diffusion.recipes import DiffusionRecipe, DistillRecipe
-from gencore.diffusion.sampling import adopt, build, denoiser, sample, untold
+from gencore.diffusion.sampling import build, denoiser, sample, untold
 from gencore.errors import InputError
+from gencore.networks.first_stage import pass_in
 from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed
 from gencore.training.ema import EMA
@@ -78,7 +79,7 @@ def train(
     device = devices.pick_device(device)
     distributed.start(device)
     networks = Networks(*(network.to(device, memory_format=torch.channels_last) for network in build(recipe)))
-    adopt(recipe, networks, first_stage)
+    pass_in(networks.model, first_stage, recipe.first_stage)
     examples = Examples(recipe, recipe.data.load("train"), networks.model, device)
     _check_teacher(recipe, teacher)
     guide = None

@@ -12,8 +12,9 @@ from gencore.diffusion.denoiser import Denoiser
 from gencore.diffusion.examples import Examples
 from gencore.diffusion.objectives import Draw, Networks
 from gencore.diffusion.recipes import DiffusionRecipe, DistillRecipe
-from gencore.diffusion.sampling import adopt, build, sample
+from gencore.diffusion.sampling import build, sample
 from gencore.errors import InputError
+from gencore.networks.first_stage import pass_in
 from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed
 from gencore.training.ema import EMA
@@ -74,7 +75,7 @@ def train(
     device = devices.pick_device(device)
     distributed.start(device)
     networks = Networks(*(network.to(device, memory_format=torch.channels_last) for network in build(recipe)))
-    adopt(recipe, networks, first_stage)
+    pass_in(networks.model, first_stage, recipe.first_stage)
     examples = Examples(recipe, recipe.data.load("train"), networks.model, device)
     ema = EMA(networks.model, recipe.ema_half_life)
     adam = recipe.optimiser.build(networks.model.parameters())

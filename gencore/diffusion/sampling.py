@@ -13,6 +13,7 @@ from gencore.diffusion.objectives import Networks
 from gencore.diffusion.process import Process
 from gencore.diffusion.recipes import DiffusionRecipe, DistillRecipe, Sampling
 from gencore.errors import InputError
+from gencore.networks.first_stage import pass_in
 from gencore.networks.latent import LatentNetwork, build_denoising
 from gencore.training import checkpoint, rng
 
@@ -22,22 +23,6 @@ def build(recipe: DiffusionRecipe) -> Networks:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return Networks(build_denoising(recipe.network))
-
-
-def adopt(recipe: DiffusionRecipe, networks: Networks, first_stage: nn.Module | None) -> None:
-    """Give a network that denoises codes its first stage.
-
-    Raises
-    ------
-    InputError
-        If the first stage is missing, out of place, or has other sizes.
-    """
-    if isinstance(networks.model, LatentNetwork):
-        if first_stage is None:
-            raise InputError(f"needs its first stage, the zoo's {recipe.first_stage}; pass it as first_stage")
-        networks.model.adopt(first_stage)
-    elif first_stage is not None:
-        raise InputError("first_stage: this network denoises pictures, and takes none")
 
 
 def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Networks, DiffusionRecipe]:
@@ -64,7 +49,7 @@ def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Netw
     """
     networks, recipe = checkpoint.load_model(folder, DiffusionRecipe | DistillRecipe, build)
     networks.model.to(memory_format=torch.channels_last)  # a tenth faster; and as in training, which then draws the same bits
-    adopt(recipe, networks, first_stage)
+    pass_in(networks.model, first_stage, recipe.first_stage)
     return networks, recipe
 
 

@@ -66,6 +66,31 @@ class OnFirstStage(nn.Module):
         self._first = [first.eval().requires_grad_(False).to(self.device)]
 
 
+def pass_in(network: nn.Module, first: nn.Module | None, name: str | None) -> None:
+    """Give a network that works on codes its first stage, and no other network any.
+
+    Parameters
+    ----------
+    network : Module
+        The network, codes or no codes.
+    first : Module or None
+        What was passed in.
+    name : str or None
+        The zoo's model that the recipe names.
+
+    Raises
+    ------
+    InputError
+        If the first stage is missing, out of place, or has other sizes.
+    """
+    if isinstance(network, OnFirstStage):
+        if first is None:
+            raise InputError(f"needs its first stage, the zoo's {name}; pass it as first_stage")
+        network.adopt(first)
+    elif first is not None:
+        raise InputError("first_stage: this network works on pixels, and takes none")
+
+
 class CodeModel(OnFirstStage):
     """A network that knows codes of continuous values, and by its first stage pictures.
 

@@ -11,7 +11,6 @@ handed over one row lower.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad, relu
 
@@ -166,8 +165,6 @@ class GatedPixelCNNNetwork(nn.Module):
             else:  # nothing lies above
                 above[:] = [symbols.new_zeros(batch, self.vertical.out_channels, width, dtype=self.head.weight.dtype)]
                 above.extend(above[0].new_zeros(batch, layer.hand_over.out_channels, width) for layer in self.layers)
-            for strip in (stem[1], *(strip for _, _, strip, _, _ in inside)):
-                strip.clear()
 
         def at(row: int, column: int) -> Tensor:
             if column == 0:

@@ -77,10 +77,6 @@ class Strip:
         self.weight, self.bias = conv.weight[:, :, 0].transpose(1, 2).flatten(1), conv.bias  # (out, taps * in)
         self.row = conv.weight.new_zeros(batch, self.taps + width, conv.in_channels)  # begins with as many zeros
 
-    def clear(self) -> None:
-        """Begin a new row."""
-        self.row.zero_()
-
     def write(self, column: int, h: Tensor) -> None:
         """Put channels ``(B, in)`` at a place."""
         self.row[:, self.taps + column] = h

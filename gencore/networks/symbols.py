@@ -5,7 +5,8 @@ ways in. ``forward(symbols, cond)`` takes a grid that is already written, and re
 before it say of its own: the parameters of a distribution, ``(B, outputs, size, size)``. ``incremental(symbols, cond)``
 returns a function ``at(row, column) -> (B, outputs)`` that says the same of one place, having looked at no other than those
 before it; it must be called for the places in turn, row by row, and reads `symbols` at the moment it is called, so that the
-caller may write them in place. It remembers what it computed of earlier places, which is what makes drawing affordable.
+caller may write them in place. Of several channels at a place, each may depend on those before: such a network is asked again
+for the same place after each has been written. It remembers what it computed of earlier places, which is what makes drawing affordable.
 """
 
 from collections.abc import Callable

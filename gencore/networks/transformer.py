@@ -4,7 +4,7 @@ https://arxiv.org/abs/1706.03762, section 3: scaled dot-product attention (equat
 and blocks in which each token first gathers from other tokens and is then transformed by itself (figure 1).
 
 Deviations: normalisation stands before each part of a block and the sum stays free of it (Xiong et al. 2020,
-https://arxiv.org/abs/2002.04745), with one more at the end; GELU instead of ReLU; no dropout; no embeddings and no
+https://arxiv.org/abs/2002.04745), with one more at the end; GELU instead of ReLU; no embeddings and no
 output layer, which belong to the data. One stack serves as encoder (no context, not causal), decoder (causal), or as a
 network that reads a context, such as a caption, by cross-attention. Keys and values of earlier tokens can be kept
 (`KeyValues`), and whole channels of what a block adds can be left out at random (`keep`): dropout (Srivastava et al. 2014)

@@ -113,7 +113,7 @@ def train(
             x = recipe.augmentation(x, u)
         cond = batch.labels if is_conditional(recipe) else None
         eps = _noise(recipe, networks, seen, rank, world_size, device)
-        objective, pieces = recipe.objective.after(seen), recipe.micro_batches
+        objective, pieces = recipe.objective.after(seen), len(x.chunk(recipe.micro_batches))  # of 16, five are four
         parts: dict[str, Tensor] = {}
         moves: dict[str, list[Tensor]] = {}
         pictures: list[Tensor] = []

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from gencore import autoregressive, cli, families, zoo
-from gencore.autoregressive import LogisticMixture, AutoregressiveRecipe, NextSymbol, Pixels, Sampling
+from gencore.autoregressive import AutoregressiveRecipe, LogisticMixture, NextSymbol, Pixels, Sampling
 from gencore.autoregressive.examples import encode, variants
 from gencore.autoregressive.masked import MaskedSymbols
-from gencore.autoregressive.sampling import adopt, build
+from gencore.autoregressive.sampling import build
 from gencore.data import BinarisedMnist, Cifar10, Digits, Emoji, FashionMnist, Mnist, Shapes, to_float, to_uint8
 from gencore.data.told import conditions
 from gencore.errors import InputError
@@ -25,6 +25,7 @@ from gencore.training import checkpoint, rng
 from gencore.training.log import read_curve
 from gencore.training.loss import NonFiniteLoss
 from tests.autoregressive.tiny import CODED, COLOUR, HIDDEN, KINDS, PLAIN, SQUARES, TOLD, WRITERS, first_stage
+from tests.comparing import assert_same, gradients_of, weights
 
 each_kind = pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
 
@@ -36,33 +37,8 @@ def run(recipe, folder=None, **options):
     return state
 
 
-def weights(state):
-    return checkpoint.flatten({**state.networks._asdict(), "ema": state.averaged.model})
-
-
-def assert_same(a, b, **tolerance):
-    assert a.keys() == b.keys()
-    for key in a:
-        if tolerance:
-            torch.testing.assert_close(a[key], b[key], msg=lambda message, key=key: f"{key}: {message}", **tolerance)
-        else:
-            assert torch.equal(a[key], b[key]), key
-
-
 def gradients(recipe):
-    """Train, and return every step's gradients as they were before clipping."""
-    clip, steps = torch.nn.utils.clip_grad_norm_, []
-
-    def spy(parameters, norm):
-        parameters = list(parameters)
-        steps.append([p.grad.clone() for p in parameters])
-        return clip(parameters, norm)
-
-    torch.nn.utils.clip_grad_norm_ = spy
-    try:
-        return steps, run(recipe)
-    finally:
-        torch.nn.utils.clip_grad_norm_ = clip
+    return gradients_of(lambda: run(recipe))
 
 
 def same_gradients(ours, theirs):
@@ -274,7 +250,7 @@ def test_a_first_stage_is_asked_for_where_it_belongs(tmp_path):
         with pytest.raises(InputError, match="first stage: has other sizes"):
             call(first_stage=other)
     for call in (lambda **k: run(TOLD, **k), lambda **k: autoregressive.load(tmp_path / "pixels", **k)):
-        with pytest.raises(InputError, match="first_stage: this network writes pixels, and takes none"):
+        with pytest.raises(InputError, match="first_stage: this network works on pixels, and takes none"):
             call(first_stage=given)
     assert autoregressive.first_stage(CODED) == "some_vqgan" and autoregressive.first_stage(TOLD) is None
 
@@ -414,7 +390,7 @@ def test_codes_are_those_of_the_pictures_as_they_are_shown(seen):
 
 def test_encoding_does_not_depend_on_how_many_at_once():
     networks = build(CODED)
-    adopt(CODED, networks, **first_stage(CODED))
+    networks.model.adopt(first_stage(CODED)["first_stage"])
     x = to_float(CODED.data.load("train").images[:21])
     codes = encode(networks.model, x)
     assert codes.shape == (21, 1, 4, 4) and codes.dtype == torch.int64 and not codes.requires_grad

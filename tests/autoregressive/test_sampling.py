@@ -14,7 +14,7 @@ import torch
 from gencore import autoregressive, families, vae
 from gencore.autoregressive import AutoregressiveRecipe, Categorical, Draw, LogisticMixture, Networks, NextSymbol, Pixels
 from gencore.autoregressive import Sampling, log_likelihood, masked, measure, next_scale, sample, to_pictures, to_symbols, write
-from gencore.autoregressive.sampling import adopt, build, draw_symbols, hidden_nats
+from gencore.autoregressive.sampling import build, draw_symbols, hidden_nats
 from gencore.data import Binarise, Digits, Emoji, ImageSet, to_float
 from gencore.data.told import asked_for
 from gencore.errors import InputError
@@ -781,5 +781,5 @@ def test_a_network_without_its_first_stage_says_so():
     networks = build(CODED)
     with pytest.raises(InputError, match="first stage: missing"):
         sample((networks, CODED), 1, 0)
-    adopt(CODED, networks, **first_stage(CODED))
+    networks.model.adopt(first_stage(CODED)["first_stage"])
     assert sample((networks, CODED), 1, 0).shape == (1, 3, 8, 8)

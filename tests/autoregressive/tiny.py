@@ -7,7 +7,7 @@ from torch import nn
 
 from gencore.autoregressive import AutoregressiveRecipe, LogisticMixture, NextSymbol, Pixels, Sampling
 from gencore.autoregressive.masked import MaskedSymbols
-from gencore.autoregressive.sampling import adopt, build
+from gencore.autoregressive.sampling import build
 from gencore.data import Binarise, Digits, Emoji, to_float
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.coded import Coded
@@ -111,7 +111,8 @@ def first_stage(recipe):
 def model(recipe):
     """What `load` would return of a training that left no weight small, so that everything matters to what is drawn."""
     networks = build(recipe)
-    adopt(recipe, networks, **({"first_stage": None} | first_stage(recipe)))
+    for first in first_stage(recipe).values():
+        networks.model.adopt(first)
     return type(networks)(fill(networks.model, 0.4)), recipe
 
 

@@ -144,7 +144,7 @@ def test_a_first_stage_is_asked_for_where_it_belongs(tmp_path):
     with pytest.raises(InputError, match="first stage: has other sizes"):
         run(TINY, first=first_stage(replace(FIRST, width=16)))
     pixels = replace(TINY, network=DiT(size=14, width=8, patch=7, heads=2, conditions=(10, 2)), first_stage=None)
-    with pytest.raises(InputError, match="first_stage: this network denoises pictures"):
+    with pytest.raises(InputError, match="first_stage: this network works on pixels"):
         run(pixels)
     for change in (dict(first_stage=None), dict(network=pixels.network)):
         with pytest.raises(InputError, match="first_stage: a Latent network names"):

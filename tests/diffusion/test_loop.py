@@ -24,6 +24,7 @@ from gencore.training import checkpoint, rng
 from gencore.training.log import read_curve
 from gencore.training.loss import NonFiniteLoss
 from gencore.training.optimiser import AdamW
+from tests.comparing import assert_same, gradients_of, weights
 
 UNET = UNet(1, width=8, multipliers=(1, 2), embedding=8, patch=2, heads=2, finish=4)
 TINY = DiffusionRecipe(
@@ -54,33 +55,8 @@ def run(recipe, folder=None, **options):
     return state
 
 
-def weights(state):
-    return checkpoint.flatten({**state.networks._asdict(), "ema": state.averaged.model})
-
-
-def assert_same(a, b, **tolerance):
-    assert a.keys() == b.keys()
-    for key in a:
-        if tolerance:
-            torch.testing.assert_close(a[key], b[key], msg=lambda message, key=key: f"{key}: {message}", **tolerance)
-        else:
-            assert torch.equal(a[key], b[key]), key
-
-
 def gradients(recipe):
-    """Train, and return every step's gradients as they were before clipping."""
-    clip, steps = torch.nn.utils.clip_grad_norm_, []
-
-    def spy(parameters, norm):
-        parameters = list(parameters)
-        steps.append([p.grad.clone() for p in parameters])
-        return clip(parameters, norm)
-
-    torch.nn.utils.clip_grad_norm_ = spy
-    try:
-        return steps, run(recipe)
-    finally:
-        torch.nn.utils.clip_grad_norm_ = clip
+    return gradients_of(lambda: run(recipe))
 
 
 @each_kind
