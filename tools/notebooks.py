@@ -78,8 +78,11 @@ def kernel_environment(threads: int = 1) -> Iterator[dict[str, str]]:
 
 
 def processor() -> str:
-    """Name the kind of processor, as far as it decides how sums are rounded: maker and widest instructions."""
-    maker, widest = "", ""
+    """Name the kind of processor, as far as it decides how sums are rounded: maker, model (its family's number and its own) and widest instructions.
+
+    Two models with the same instructions have other caches, and libraries that cut matrices to the caches add in another order.
+    """
+    maker, family, model, widest = "", "", "", ""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:  # not Linux
@@ -88,7 +91,11 @@ def processor() -> str:
         key, _, value = line.partition(":")
         if key.strip() == "vendor_id":
             maker = value.strip()
+        elif key.strip() == "cpu family":
+            family = value.strip()
+        elif key.strip() == "model":
+            model = value.strip()
         elif key.strip() == "flags":
             flags = value.split()
             widest = next((f for f in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f in flags), "")
-    return " ".join(part for part in (platform.machine(), maker, widest) if part)
+    return " ".join(part for part in (platform.machine(), maker, family, model, widest) if part)
