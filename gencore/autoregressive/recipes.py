@@ -299,6 +299,36 @@ def tokens_emoji() -> AutoregressiveRecipe:
     )
 
 
+def tokens_emoji_long() -> AutoregressiveRecipe:
+    """`tokens_emoji` with twice its images: what more compute buys.
+
+    Not run yet.
+    """
+    return replace(tokens_emoji(), images=360_000)
+
+
+def tokens_digits() -> AutoregressiveRecipe:
+    """Transformer over the codes of `vae.recipes.vq_digits`, told each digit's class.
+
+    Not run yet.
+    """
+    autoencoder = Autoencoder(size=28, channels=1, latent=8, flat=False, width=48, multipliers=(1, 2), patch=2)
+    grid = Grid(7, levels=256, named=True, conditions=(10,))
+    return AutoregressiveRecipe(
+        data=Digits(),
+        network=Coded(
+            VQ(autoencoder, Codebook(256)), ImageTransformer(grid, Transformer(96, 6, 4, causal=True), near=1, drop=0.1)
+        ),
+        first_stage="vq_digits",
+        told=("class",),
+        drop=0.1,
+        optimiser=AdamW(lr=2e-3, weight_decay=5e-2, beta2=0.99),
+        images=150_000,
+        batch_size=64,
+        precision="bf16",
+    )
+
+
 def masked_emoji() -> AutoregressiveRecipe:
     """MaskGIT over the codes of `tokens_emoji`: all at once in a few steps.
 

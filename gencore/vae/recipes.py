@@ -278,6 +278,15 @@ def scales_emoji() -> VAERecipe:
     return replace(vqgan_emoji(), network=VQ(_emoji_autoencoder(latent=16), MultiScale(Codebook(512))))
 
 
+def vq_digits() -> VAERecipe:
+    """VQ-VAE of digits: 7x7 codes out of 256, squared error alone.
+
+    Not run yet.
+    """
+    autoencoder = Autoencoder(size=28, channels=1, latent=8, flat=False, width=48, multipliers=(1, 2), patch=2)
+    return replace(vq_emoji(), data=Digits(), network=VQ(autoencoder, Codebook(256)), images=120_000)
+
+
 def _emoji_autoencoder(latent: int) -> Autoencoder:
     """Squares of 2x2 pixels become channels at once: half the time of a network that begins at full resolution."""
     return Autoencoder(
