@@ -58,7 +58,7 @@ class GatedPixelCNN:
 def gate(h: Tensor) -> Tensor:
     """Return ``(B, width, ...)`` for ``(B, 2 width, ...)``: the first half squashed, the second how much of it passes."""
     signal, door = h.chunk(2, dim=1)
-    return signal.tanh() * door.sigmoid()  # equation 2, (PC.4)
+    return signal.tanh() * door.sigmoid()  # equation 2, (PC.5)
 
 
 def rows_above(conv: nn.Conv2d, h: Tensor) -> Tensor:

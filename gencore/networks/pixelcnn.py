@@ -75,7 +75,7 @@ def mask(kind: str, kernel: int, groups_in: Tensor, groups_out: Tensor) -> Tenso
     seen[:, :, :middle] = 1  # rows above
     seen[:, :, middle, :middle] = 1  # what lies to the left
     before = groups_in[None] < groups_out[:, None] if kind == "A" else groups_in[None] <= groups_out[:, None]
-    seen[:, :, middle, middle] = before.float()  # (PC.2)
+    seen[:, :, middle, middle] = before.float()  # (PC.3)
     return seen
 
 
@@ -104,7 +104,7 @@ class MaskedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(B, out_channels, H, W)`` for ``(B, channels, H, W)``."""
-        return conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)  # (PC.3)
+        return conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)  # (PC.2)
 
 
 class Block(nn.Module):

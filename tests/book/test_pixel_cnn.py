@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 
 @equation("PC.1", r"""
     \log p(x) = \sum_{i=1}^{n} \Big(x_i \log \sigma(\ell_i) + (1 - x_i) \log\big(1 - \sigma(\ell_i)\big)\Big), \qquad
-    \frac{\partial \ell_i}{\partial x_j} = 0 \ \text{ for all } j \ge i""")
+    \ell_i = \ell_i(x_{<i})""")
 @pytest.mark.parametrize("first", ["A", "B"])
 def test_the_chapters_network_is_a_probability_with_mask_a_alone(first):
     """(PC.1): pixel by pixel with plain numbers; its derivatives; and its sum over all pictures of 2x2."""
@@ -46,28 +46,10 @@ def test_the_chapters_network_is_a_probability_with_mask_a_alone(first):
     assert (abs(total - 1) < 1e-12) == (first == "A")
 
 
-@equation("PC.2", r"""
-    M_{o,c,m,m} = \begin{cases} 1 & \text{if } g_c < g_o, \\
-    1 & \text{if } g_c = g_o \text{ and the mask is of kind B,} \\ 0 & \text{otherwise.} \end{cases}""")
-@pytest.mark.parametrize("kind", ["A", "B"])
-def test_the_middle_of_a_mask(kind):
-    """(PC.2): entry by entry, and the chapter's mask for one colour."""
-    groups_in, groups_out = colours(6, 3), colours(9, 3)
-    found = mask(kind, 5, groups_in, groups_out)
-    for o, c, u, v in product(range(9), range(6), range(5), range(5)):
-        if (u, v) == (2, 2):
-            wanted = c // 2 < o // 3 or (c // 2 == o // 3 and kind == "B")
-        else:
-            wanted = u < 2 or (u == 2 and v < 2)
-        assert found[o, c, u, v] == wanted
-    (masked,) = load(CHAPTER, "Masked")
-    assert torch.equal(masked(kind, 1, 1, 5).seen == 1, mask(kind, 5, colours(1, 1), colours(1, 1))[0, 0] == 1)
-
-
-@equation("PC.3", r"y_{o,p,q} = b_o + \sum_{c,u,v} M_{o,c,u,v}\, w_{o,c,u,v}\, x_{c,\,p+u-m,\,q+v-m}")
+@equation("PC.2", r"y_{o,p,q} = b_o + \sum_{c,u,v} M_{o,c,u,v}\, w_{o,c,u,v}\, x_{c,\,p+u-m,\,q+v-m}")
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_masked_convolution_is_a_sum_over_earlier_places(ours):
-    """(PC.3): the chapter's and gencore's layer, summed place by place."""
+    """(PC.2): the chapter's and gencore's layer, summed place by place."""
     (masked,) = load(CHAPTER, "Masked")
     torch.manual_seed(1)
     layer = masked("B", 2, 3, 3) if ours else MaskedConv2d(2, 3, 3, "B").double()
@@ -83,9 +65,51 @@ def test_a_masked_convolution_is_a_sum_over_earlier_places(ours):
     close(layer(x).detach(), wanted, atol=1e-7)
 
 
-@equation("PC.4", r"\mathrm{gate}(a) = \tanh(a_1) \odot \sigma(a_2), \qquad a = W * h + V_y")
+@equation("PC.3", r"""
+    M_{o,c,m,m} = \begin{cases} 1 & \text{if } g_c < g_o, \\
+    1 & \text{if } g_c = g_o \text{ and the mask is of kind B,} \\ 0 & \text{otherwise.} \end{cases}""")
+@pytest.mark.parametrize("kind", ["A", "B"])
+def test_the_middle_of_a_mask(kind):
+    """(PC.3): entry by entry, and the chapter's mask for one colour."""
+    groups_in, groups_out = colours(6, 3), colours(9, 3)
+    found = mask(kind, 5, groups_in, groups_out)
+    for o, c, u, v in product(range(9), range(6), range(5), range(5)):
+        if (u, v) == (2, 2):
+            wanted = c // 2 < o // 3 or (c // 2 == o // 3 and kind == "B")
+        else:
+            wanted = u < 2 or (u == 2 and v < 2)
+        assert found[o, c, u, v] == wanted
+    (masked,) = load(CHAPTER, "Masked")
+    assert torch.equal(masked(kind, 1, 1, 5).seen == 1, mask(kind, 5, colours(1, 1), colours(1, 1))[0, 0] == 1)
+
+
+@equation("PC.4", r"""
+    -\sum_{j} r_j \le e \le \sum_{j=1}^{d} r_{(j)}, \qquad 1 \le d \le \sum_{j} r_j""")
+@pytest.mark.parametrize("reaches", [(1,), (1, 1, 1), (3, 1, 1), (2, 1, 2), (3, 2, 1)])
+def test_what_masked_convolutions_see_is_a_cone(reaches):
+    """(PC.4): all paths, walked one layer after the other; and the gradient of gencore's network."""
+    cone, seen_by = load(CHAPTER, "cone", "seen_by")
+    side, place = 15, (9, 6)
+    reached = {(0, 0)}
+    for number, reach in enumerate(reaches):
+        steps = {(-u, e) for u in range(1, reach + 1) for e in range(-reach, reach + 1)}
+        steps |= {(0, -e) for e in range(number == 0, reach + 1)}  # the first layer cannot stay
+        reached = {(p + u, q + e) for p, q in reached for u, e in steps}
+    wanted = torch.zeros(side, side, dtype=torch.bool)
+    for p, q in reached:
+        if 0 <= place[0] + p < side and 0 <= place[1] + q < side:
+            wanted[place[0] + p, place[1] + q] = True
+    wanted[place] = False
+    assert torch.equal(cone(list(reaches), side, place), wanted)
+    if set(reaches[1:]) <= {1}:
+        torch.manual_seed(0)
+        config = PixelCNN(Grid(side), width=8, depth=len(reaches) - 1, kernel=2 * reaches[0] + 1)
+        assert torch.equal(seen_by(PixelCNNNetwork(config).double(), side, place), wanted)
+
+
+@equation("PC.5", r"\mathrm{gate}(a) = \tanh(a_1) \odot \sigma(a_2), \qquad a = W * h + V_y")
 def test_a_gate_and_where_the_class_enters():
-    """(PC.4): number by number, and both stacks of a layer, at one place."""
+    """(PC.5): number by number, and both stacks of a layer, at one place."""
     a = torch.randn(2, 6, 3, 3)
     found = gated_pixelcnn.gate(a)
     for b, c, p, q in product(range(2), range(3), range(3), range(3)):
@@ -110,33 +134,9 @@ def test_a_gate_and_where_the_class_enters():
     close(new_h[0, :, p, q], h[0, :, p, q] + out, atol=1e-9)
 
 
-@equation("PC.5", r"""
-    -\sum_{l} r_l \le e \le \sum_{j=1}^{d} r_{(j)}, \qquad 1 \le d \le \sum_{l} r_l""")
-@pytest.mark.parametrize("reaches", [(1,), (1, 1, 1), (3, 1, 1), (2, 1, 2), (3, 2, 1)])
-def test_what_masked_convolutions_see_is_a_cone(reaches):
-    """(PC.5): all paths, walked one layer after the other; and the gradient of gencore's network."""
-    cone, seen_by = load(CHAPTER, "cone", "seen_by")
-    side, place = 15, (9, 6)
-    reached = {(0, 0)}
-    for number, reach in enumerate(reaches):
-        steps = {(-u, e) for u in range(1, reach + 1) for e in range(-reach, reach + 1)}
-        steps |= {(0, -e) for e in range(number == 0, reach + 1)}  # the first layer cannot stay
-        reached = {(p + u, q + e) for p, q in reached for u, e in steps}
-    wanted = torch.zeros(side, side, dtype=torch.bool)
-    for p, q in reached:
-        if 0 <= place[0] + p < side and 0 <= place[1] + q < side:
-            wanted[place[0] + p, place[1] + q] = True
-    wanted[place] = False
-    assert torch.equal(cone(list(reaches), side, place), wanted)
-    if set(reaches[1:]) <= {1}:
-        torch.manual_seed(0)
-        config = PixelCNN(Grid(side), width=8, depth=len(reaches) - 1, kernel=2 * reaches[0] + 1)
-        assert torch.equal(seen_by(PixelCNNNetwork(config).double(), side, place), wanted)
-
-
 @equation("PC.6", r"""
-    P(l) = \sum_{k=1}^{K} \pi_k \left[\sigma\Big(\frac{v_l + \delta - m_k}{s_k}\Big) -
-    \sigma\Big(\frac{v_l - \delta - m_k}{s_k}\Big)\right]""")
+    P(l) = \sum_{k=1}^{K} \pi_k \left[\sigma\Big(\frac{z_l + \delta - \mu_k}{s_k}\Big) -
+    \sigma\Big(\frac{z_l - \delta - \mu_k}{s_k}\Big)\right]""")
 def test_levels_of_a_mixture_of_logistics():
     """(PC.6): the density integrated over each interval, edges to infinity; and gencore's likelihood."""
     (level_probabilities,) = load(CHAPTER, "level_probabilities")
@@ -155,13 +155,26 @@ def test_levels_of_a_mixture_of_logistics():
     close(LogisticMixture(3, levels=32).probabilities(params)[0, 0], found, atol=1e-9)
 
 
+@equation("PC.7", r"S(x) = \frac{-\log_2 p(x) - C(x)}{D}")
+def test_surplus_is_a_difference_of_two_bills():
+    """(PC.7): with zlib's own lengths, and bits that are given."""
+    surplus, packed = load(CHAPTER, "surplus", "packed")
+    images = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
+    images[0] = 0
+    surplus.__globals__["bits"] = lambda images: torch.tensor([100.0, 7000.0, 8000.0])
+    for found, x, own in zip(surplus(images), images, (100, 7000, 8000), strict=True):
+        file = zlib.compress(bytes(x.flatten().tolist()), 9)
+        close(found, (own - 8 * len(file)) / 784, atol=1e-6)
+    assert packed(images)[0] < packed(images)[1]
+
+
 def exact_chance(written):
     return Fraction(1, 3) if sum(written) % 2 else Fraction(3, 5)
 
 
-@equation("PC.7", r"a_i = a_{i-1} + w_{i-1}\,F_i(x_i), \qquad w_i = w_{i-1}\,P_i(x_i)")
+@equation("PC.8", r"a_i = a_{i-1} + w_{i-1}\,F_i(x_i), \qquad w_i = w_{i-1}\,P_i(x_i)")
 def test_intervals_lie_in_order_and_are_as_wide_as_pictures_are_likely():
-    """(PC.7): in fractions; the start of each interval is the probability of all pictures before it in order."""
+    """(PC.8): in fractions; the start of each interval is the probability of all pictures before it in order."""
     (interval,) = load(CHAPTER, "interval")
 
     def probability(picture):
@@ -180,9 +193,9 @@ def test_intervals_lie_in_order_and_are_as_wide_as_pictures_are_likely():
     assert below == 1
 
 
-@equation("PC.8", r"k = \lceil -\log_2 p(x) \rceil + 1")
+@equation("PC.9", r"L = \lceil -\log_2 p(x) \rceil + 1")
 def test_a_word_names_its_interval():
-    """(PC.8): its length, and that whatever follows it stays inside."""
+    """(PC.9): its length, and that whatever follows it stays inside."""
     interval, code_word = load(CHAPTER, "interval", "code_word")
     for picture in product((0, 1), repeat=5):
         start, width = interval(picture, exact_chance)
@@ -190,19 +203,6 @@ def test_a_word_names_its_interval():
         assert 2.0 ** -(len(word) - 1) <= width < 2.0 ** -(len(word) - 2)
         first = sum(int(digit) * 2.0 ** -(i + 1) for i, digit in enumerate(word))
         assert start <= first and first + 2.0 ** -len(word) <= start + width + 1e-15
-
-
-@equation("PC.9", r"S(x) = \frac{-\log_2 p(x) - C(x)}{D}")
-def test_surplus_is_a_difference_of_two_bills():
-    """(PC.9): with zlib's own lengths, and bits that are given."""
-    surplus, packed = load(CHAPTER, "surplus", "packed")
-    images = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
-    images[0] = 0
-    surplus.__globals__["bits"] = lambda images: torch.tensor([100.0, 7000.0, 8000.0])
-    for found, x, own in zip(surplus(images), images, (100, 7000, 8000), strict=True):
-        file = zlib.compress(bytes(x.flatten().tolist()), 9)
-        close(found, (own - 8 * len(file)) / 784, atol=1e-6)
-    assert packed(images)[0] < packed(images)[1]
 
 
 def test_the_gated_network_of_the_figure_sees_all_rows_above():

@@ -33,7 +33,7 @@ def test_shapes(config):
 
 
 def test_a_gate():
-    """Equation 2, (PC.4): tanh of the first half, and a sigmoid as its door."""
+    """Equation 2, (PC.5): tanh of the first half, and a sigmoid as its door."""
     h = torch.tensor([[0.5, -2.0, 1.0, 3.0]])
     expected = [(0.5, 1.0), (-2.0, 3.0)]
     torch.testing.assert_close(gate(h)[0], torch.tensor([math.tanh(a) / (1 + math.exp(-b)) for a, b in expected]))

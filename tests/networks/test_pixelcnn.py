@@ -44,7 +44,7 @@ def test_shapes(config):
 
 @pytest.mark.parametrize("kind", ["A", "B"])
 def test_masks(kind):
-    """(PC.2) for each pair of colours."""
+    """(PC.3) for each pair of colours."""
     expected = may_see(kind, 3, [0, 0, 1, 2], [0, 1, 1, 2, 2])
     assert torch.equal(mask(kind, 3, torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 1, 2, 2])), expected)
     grey = mask(kind, 3, torch.tensor([0]), torch.tensor([0]))[0, 0]
