@@ -29,7 +29,7 @@ from gencore.networks.transformer import Transformer
 from tools import studies
 
 STACKS = {0: (3, 4), 1: (2, 6), 2: (2, 4)}  # near: blocks, and width of the hidden layers; equal parameters
-NEARS = {7: (0, 1, 2), 14: (0, 2)}  # by the side of the page
+NEARS = {7: (0, 1, 2), 14: (0, 1, 2)}  # by the side of the page
 SEEDS, IMAGES, MOMENT = 3, 3_200, 400
 BATCHES, JUDGED = {7: 32, 14: 16}, {7: 500, 14: 100}
 
