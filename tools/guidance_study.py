@@ -5,6 +5,7 @@
     python tools/guidance_study.py runs/guidance --emoji runs/flow_emoji --device cuda
 
 The zoo has the record of `flow_emoji`, but not its weights; without a run of it, an error says how to train it.
+
 Writes ``gencore/zoo/studies/guidance.csv``, a row for each set of pictures. Rows that the folder's own table holds are not
 drawn again, so the run resumes; give another folder for other weights. There are three seeds; to draw one takes 4.8
 core-minutes on one thread of an AMD EPYC. The table that ships was made on an H200 beside ten other runs: its

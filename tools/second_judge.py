@@ -5,6 +5,7 @@
     python tools/second_judge.py runs/judges --flow-emoji runs/flow_emoji --device cuda
 
 The zoo has the record of `flow_emoji`, but not its weights; without a run of it, an error says how to train it.
+
 Writes ``gencore/zoo/studies/emoji_judges.csv``, a row for each judge: ``judge`` is 0 for SqueezeNet and 1 for
 EfficientNet-Lite0. A column for each model is its kernel distance against the held-out emoji, as ``gencore evaluate``
 finds it, and ``..._sd`` its spread over subsets: of one subset, not of the mean. ``floor`` is the distance of equally
@@ -102,7 +103,8 @@ def drawn(name: str, model: Path, count: int, device: str, folder: Path) -> Tens
     """Return a model's pictures, uint8 ``(count, 3, 32, 32)``, those that ``gencore evaluate`` draws."""
     newest = (checkpoint.list_checkpoints(model) or [model])[-1]
     weights = sha256(newest / "ema.safetensors")[:8]
-    return studies.kept(folder / f"{name}_{weights}_{SEED}_{count}.pt", lambda: cli.draw(str(model), count, SEED, device))
+    path = folder / f"{name}_{weights}_{SEED}_{count}.pt"
+    return studies.kept(path, lambda: cli.draw(str(model), count, SEED, device))
 
 
 @torch.inference_mode()
