@@ -209,6 +209,23 @@ def test_a_process_goes_through_all_recipes_and_numbers_of_threads():
     assert seen == [(threads, recipe, "x", number) for threads in (2, 1) for recipe in "ab" for number in range(2)]
 
 
+@pytest.mark.parametrize("bf16", [True, False])
+def test_the_autoregressive_step_prints_its_table(bf16, capsys, monkeypatch):
+    """All loops in this process, none with workers, one step each."""
+    monkeypatch.setattr(autoregressive_step, "RECIPES", {"small": writing("PixelCNN")})
+    monkeypatch.setattr(autoregressive_step, "Apart", lambda threads, keep_memory, loop, *arguments: loop(*arguments))
+    monkeypatch.setattr(autoregressive_step, "has_bf16", lambda: bf16)
+    monkeypatch.setattr(autoregressive_step.os, "cpu_count", lambda: 0)
+    monkeypatch.setattr("sys.argv", ["autoregressive_step", "--threads", "1", "--steps", "1", "--rounds", "1"])
+    before = torch.get_num_threads()
+    autoregressive_step.main()
+    torch.set_num_threads(before)
+    said = capsys.readouterr().out
+    assert "1 thread; torch" in said and "batch 16; 1 rounds of 1 steps each" in said
+    assert said.count("ours fp32 is") == 3 and said.count("ours bf16 is") == 3 * bf16
+    assert said.count("pictures a second") == 1 and ("bf16 was not timed" in said) != bf16
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_cached_and_naive_drawing_give_the_same_symbols(name):
     network = writer(name)
