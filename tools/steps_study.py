@@ -36,8 +36,8 @@ from gencore.training.device import keep_freed_memory
 from tools import studies
 
 MODELS = ("tokens_emoji", "masked_emoji", "next_scale_emoji", "pixelcnn_digits", "row_lstm_binarised")
-STEPS = (12, 1, 4, 2, 8, 16, 64, 32)
-DISTURB = (0.0, 50.0, 1.0, 12.0, 2.0)
+STEPS, LONG = (12, 1, 4, 2, 8, 16), (32, 64)  # the last: one symbol a step
+DISTURB = (50.0, 0.0, 12.0, 1.0, 2.0)
 DISTURB_LONG = (0.0, 50.0)  # again at one symbol a step
 GUIDANCE = (2.0, 1.0, 3.0, 1.5, 4.0)
 TOP_P = (0.95, 1.0, 0.9, 0.8)
@@ -52,12 +52,13 @@ def ways(model: int, recipe: AutoregressiveRecipe) -> Iterator[Sampling]:
     if model == 1:
         yield from (replace(usual, steps=steps) for steps in STEPS)
         yield from (replace(usual, disturb=disturb) for disturb in DISTURB)
+        yield from (replace(usual, steps=steps) for steps in LONG)
     if model == 0:
         yield from (replace(usual, top_p=top_p) for top_p in TOP_P)
     if model < 3:
         yield from (replace(usual, guidance=guidance) for guidance in GUIDANCE)
     if model == 1:
-        yield from (replace(usual, disturb=disturb, steps=max(STEPS)) for disturb in DISTURB_LONG)
+        yield from (replace(usual, disturb=disturb, steps=max(LONG)) for disturb in DISTURB_LONG)
 
 
 def key_of(model: int, recipe: AutoregressiveRecipe, how: Sampling) -> tuple[float, ...]:
