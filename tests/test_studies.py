@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gencore import zoo
-from tools import studies
+from gencore import families, zoo
+from tools import steps_study, studies
 
 
 @pytest.fixture
@@ -41,3 +41,14 @@ def test_what_is_kept_is_not_made_again(tmp_path):
     with pytest.raises(RuntimeError):
         studies.kept(tmp_path / "other.pt", broken)
     assert not (tmp_path / "other.pt").exists()
+
+
+def test_each_way_of_the_steps_study_is_a_row_of_its_own():
+    recipes = families.recipes()
+    for number, name in enumerate(steps_study.MODELS):
+        recipe = recipes[f"autoregressive.recipes.{name}"]()
+        ways = list(steps_study.ways(number, recipe))
+        keys = {steps_study.key_of(number, recipe, how) for how in ways}
+        assert ways[0] == recipe.sampling and len(keys) == len(set(ways))
+        steps = {key[1] for key in keys}
+        assert steps == [{64}, {*steps_study.STEPS, *steps_study.LONG}, {6}, {784}, {196}][number]
