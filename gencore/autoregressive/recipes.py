@@ -322,6 +322,7 @@ def tokens_digits() -> AutoregressiveRecipe:
         first_stage="vq_digits",
         told=("class",),
         drop=0.1,
+        sampling=Sampling(guidance=1.5),
         optimiser=AdamW(lr=2e-3, weight_decay=5e-2, beta2=0.99),
         images=150_000,
         batch_size=64,
