@@ -37,8 +37,8 @@ from gencore.training import rng
 from gencore.training.device import describe_hardware, keep_freed_memory
 
 RECIPES = {  # and the batch sizes that our side is timed at: as far as a minute allows
-    "PixelCNN": (autoregressive_step.RECIPES["PixelCNN"], (1, 32, 128, 256)),
-    "gated PixelCNN": (autoregressive_step.RECIPES["gated PixelCNN"], (1, 32, 128)),
+    "PixelCNN": (autoregressive_step.RECIPES["PixelCNN"], (1, 32, 256, 1024)),
+    "gated PixelCNN": (autoregressive_step.RECIPES["gated PixelCNN"], (1, 32, 256)),
     "transformer": (autoregressive_step.RECIPES["transformer, peer's sizes"], (1, 16, 64)),
     "transformer, 14x14 symbols": (transformer_binarised(), (1, 16, 64)),
 }

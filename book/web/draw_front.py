@@ -31,6 +31,7 @@ FIGURES = {  # name on the front page: chapter and cell
     "latent": ("diffusion/latent-diffusion", "remember"),
     "styles": ("vae/latent-space", "styles-figure"),
     "codes": ("vae/vq-vae", "remember"),
+    "tokens": ("autoregressive/discrete-tokens", "first-figure"),
 }
 BOX, GAP, LINE = (150, 44), (46, 20), 15  # of the map, in pixels: size of a box, space between, height of a text line
 

@@ -47,7 +47,7 @@ def log_prob(network: VARNetwork, quantiser: MultiScaleQuantiser, codes: Tensor,
     with torch.no_grad():
         inputs = quantiser.inputs(codes)  # (B, N - scales[0] ** 2, D), the right ones whatever was said before
     log_p = at_least_float32(network(inputs, cond)).log_softmax(2)  # (B, N, levels)
-    return log_p.gather(2, codes[..., None])[..., 0]
+    return log_p.gather(2, codes[..., None])[..., 0]  # (TK.7)
 
 
 @torch.inference_mode()

@@ -277,7 +277,9 @@ def mixture_digits() -> AutoregressiveRecipe:
 def tokens_emoji() -> AutoregressiveRecipe:
     """Transformer over the codes of `vae.recipes.vqgan_emoji`, told style and category.
 
-    Not run yet.
+    ``gencore train autoregressive.recipes.tokens_emoji``: 18.7 core-minutes on an Intel Xeon, one thread; where the processor
+    has no bf16, add ``--precision fp32``. Held-out emoji: 228 ± 3 nats for 64 codes, 234 if nothing is told. On 2,000 samples:
+    kernel distance 0.218 ± 0.028 on SqueezeNet features, in sets of 204 (real against real 0.013). 180,000 images gave 0.232.
     """
     first = VQ(
         Autoencoder(size=32, channels=3, latent=16, flat=False, width=64, multipliers=(1, 2), patch=2), Codebook(512)
@@ -310,7 +312,10 @@ def tokens_emoji_long() -> AutoregressiveRecipe:
 def tokens_digits() -> AutoregressiveRecipe:
     """Transformer over the codes of `vae.recipes.vq_digits`, told each digit's class.
 
-    Not run yet.
+    ``gencore train autoregressive.recipes.tokens_digits``: 6.1 core-minutes on an Intel Xeon, one thread, after 3.9 for
+    `vq_digits`; where the processor has no bf16, add ``--precision fp32``. Held-out digits: 117.9 ± 0.7 nats for 49 codes. On
+    10,000 samples: Fréchet distance 1.29 ± 0.36 on digit-classifier features, in sets of 1,000 (real against real 0.97). Of
+    1,000 draws, 96 % are read as the digit asked for; without guidance 85 %, and the distance is 2.86.
     """
     autoencoder = Autoencoder(size=28, channels=1, latent=8, flat=False, width=48, multipliers=(1, 2), patch=2)
     grid = Grid(7, levels=256, named=True, conditions=(10,))
@@ -333,7 +338,10 @@ def tokens_digits() -> AutoregressiveRecipe:
 def masked_emoji() -> AutoregressiveRecipe:
     """MaskGIT over the codes of `tokens_emoji`: all at once in a few steps.
 
-    Not run yet.
+    ``gencore train autoregressive.recipes.masked_emoji``: 27.6 core-minutes on an Intel Xeon, one thread, before attention was
+    kept out of bf16 on processors, which made such a step about three times as fast; where the processor has no bf16, add
+    ``--precision fp32``. Held-out emoji: 4.53 ± 0.05 nats a hidden code. On 2,000 samples: kernel distance 0.487 ± 0.040, in sets
+    of 204.
     """
     recipe = tokens_emoji()
     writer = MaskGIT(recipe.network.grid, width=128, depth=6, drop=0.2)
@@ -342,13 +350,16 @@ def masked_emoji() -> AutoregressiveRecipe:
         network=replace(recipe.network, writer=writer),
         objective=MaskedSymbols(),
         sampling=Sampling(guidance=2.0, steps=12, disturb=4.5),
+        images=180_000,
     )
 
 
 def next_scale_emoji() -> AutoregressiveRecipe:
     """VAR over the codes of `vae.recipes.scales_emoji`: from coarse to fine, a scale at a time.
 
-    Not run yet.
+    ``gencore train autoregressive.recipes.next_scale_emoji``: 18.3 core-minutes on an Intel Xeon, one thread; where the processor
+    has no bf16, add ``--precision fp32``. Held-out emoji: 591 ± 4 nats for 130 codes. On 2,000 samples: kernel distance
+    0.486 ± 0.035, in sets of 204.
     """
     recipe = tokens_emoji()
     first = replace(recipe.network.first, quantiser=MultiScale(Codebook(512)))
