@@ -29,8 +29,8 @@ allocator setting of our command line, the peer's without, as it comes, and once
 network, so that only the steps differ. Its worker processes are not counted in processor times, but they take their turns
 on the same cores, so that wall clocks include them. What bf16 alone gains is the ratio of ours to ours; beside it stands
 what the peer would be under plain autocast. Reported are the median over rounds of the ratio of processor times within a
-round, the ratio of the best wall clocks, and pictures a second by these. Needs nothing but the project. The last results
-stand in ``autoregressive_step.txt``.
+round, the ratio of the best wall clocks, and pictures a second by these. Needs nothing but the project. The last results,
+with ``--threads 2``, stand in ``autoregressive_step.txt``.
 """
 
 import argparse
