@@ -1,16 +1,18 @@
 """Hidden symbols: learn to guess them from those that are visible, and draw many at once.
 
 Chang et al. 2022, "MaskGIT: masked generative image transformer", https://arxiv.org/abs/2202.04200: training, section 3.1,
-iterative decoding, section 3.2, the cosine schedule, section 3.3.
+iterative decoding, section 3.2, the cosine schedule, section 3.3. That confidence is a logarithm, disturbed by Gumbel noise
+that falls to zero, stands in the authors' code alone.
 
 Symbols that are drawn in the same step do not see each other: the step draws from the product of their distributions, not
 from their joint distribution. One symbol a step in random order would be exact, if the network were. Drawing the confident
 ones first is not, however many steps there are: which places are kept depends on what was drawn there.
 
-Deviations: the loss of a batch is divided by the number of all places, where the paper's code divides by the number of those
-that are hidden in that batch, so that parts of a batch add up to the whole. The number of symbols still hidden is rounded
-down, as in the paper's code, where the paper writes "up": rounding down leaves none at the end. Label smoothing, 0.1 in the
-paper's code, is off unless asked for. With more steps than hidden symbols, the last steps change nothing.
+Deviations: the loss of an image is divided by the number of all its places, so that all hidden symbols count alike, as in the
+sum of the paper's equation; the authors' loss function divides by the number of those that are hidden in it. The number of
+symbols still hidden is rounded down, as in the authors' code, where the paper writes "up", and may be none before the last
+step, where their code keeps one. Label smoothing, 0.1 in the paper, is off unless asked for. Guidance, ``cool`` and ``top_p``
+are additions. With more steps than hidden symbols, the last steps change nothing.
 """
 
 from collections.abc import Iterator

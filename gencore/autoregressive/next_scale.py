@@ -1,7 +1,7 @@
 """Pictures from coarse to fine: what a network says of codes of several scales, and how it draws them.
 
-Tian et al. 2024, https://arxiv.org/abs/2404.02905, section 3.2: the codes of one scale are drawn at once, independent of each
-other given the scales before.
+Tian et al. 2024, https://arxiv.org/abs/2404.02905, section 3.2: the codes of one scale are drawn at once, and so, as in the
+authors' code, each from its own distribution, independent of the others given the scales before.
 
 Deviations: guidance is the same at all scales, where the authors' code lets it rise with the scale.
 """

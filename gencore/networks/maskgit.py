@@ -4,10 +4,10 @@ https://arxiv.org/abs/2202.04200, section 3.1: a grid of codes in which some are
 look everywhere says for each place how likely each code is. A hidden code is written as one more value, the mask. It has no
 ``incremental``, since its places have no order.
 
-Deviations: normalisation stands before each part of a block, without dropout, as everywhere in this library; what is told is
-one token in front, as in the paper's code, the sum of the conditions' vectors; positions are learned, but begin as sines and
-cosines of row and column, which saves a small data set from finding out which places are neighbours; the last layer is a
-plain linear map and does not share its weights with the table of codes.
+Deviations: normalisation stands before each part of a block, as everywhere in this library, and not after embeddings; dropout
+takes whole channels; what is told is one token in front, as in the authors' code, the sum of the conditions' vectors; positions
+are learned, but begin as sines and cosines of row and column, which saves a small data set from finding out which places are
+neighbours; the head is one linear map, where theirs has a hidden layer and shares its weights with the table of codes.
 """
 
 from dataclasses import dataclass

@@ -9,8 +9,8 @@ convolutions that smooth what each scale adds take gradients from ``fit`` alone:
 to the encoder and passes them by, as in the authors' code.
 
 Deviations: the codebook follows averages of the vectors that chose its words, and restarts those that nothing chooses (the
-authors train it by gradients of ``fit``); the convolutions are the identity at first; which neighbouring scales share one is
-counted in equal steps, which at four convolutions for ten scales is the authors' choice.
+authors train it by gradients of ``fit``); the convolutions are the identity at first; a few are shared by neighbouring scales,
+as in the authors' code (the paper has one for each), cut in equal parts, where theirs takes the nearest of evenly spaced marks.
 """
 
 from collections.abc import Iterator
