@@ -105,7 +105,7 @@ def test_total_correlation(groups):
 @equation(
     "TK.4",
     r"""
-    \mathcal L = \mathbb E_{r,\,\mathcal M}\; \frac1N \sum_{i \in \mathcal M} -\log p_\theta(x_i \mid x_{\bar{\mathcal M}}),
+    \mathcal L = \mathbb E_{x,\,r,\,\mathcal M}\; \frac1N \sum_{i \in \mathcal M} -\log p_\theta(x_i \mid x_{\bar{\mathcal M}}),
     \qquad |\mathcal M| = \lceil \gamma(r) N \rceil
     """,
 )
