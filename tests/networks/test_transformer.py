@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from gencore.errors import InputError
+from gencore.networks import transformer
 from gencore.networks.transformer import Attention, KeyValues, Transformer, TransformerNetwork, dropout_factors
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -195,3 +196,23 @@ def test_dropout_leaves_out_a_share_and_keeps_the_mean():
     assert dropout_factors(u.float(), drop).dtype == torch.float32
     assert torch.equal(dropout_factors(u.view(10, 100), 0.0), torch.ones(10, 100))
     assert dropout_factors(torch.tensor([0.0]), drop) == 0 and dropout_factors(torch.tensor([drop]), drop) > 0
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_processor_attends_in_float32_where_it_trains_in_bf16(precision, monkeypatch):
+    """PyTorch's gradients of attention in bf16 are slow there; what goes in and comes out keeps its type."""
+    seen, plain = [], transformer.scaled_dot_product_attention
+
+    def watched(q, k, v, *rest, **named):
+        out = plain(q, k, v, *rest, **named)
+        seen.append((q.dtype, out.dtype))
+        return out
+
+    monkeypatch.setattr(transformer, "scaled_dot_product_attention", watched)
+    q, k, v = torch.randn(3, 2, 2, 5, 4, dtype=torch.float64).to(precision)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        found = transformer.attend(q, k, v, None, causal=True)
+    inside = torch.float32 if precision == torch.bfloat16 else precision
+    assert seen == [(inside, inside)] and found.dtype == precision
+    exact = plain(q.double(), k.double(), v.double(), is_causal=True)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=2e-2 if precision == torch.bfloat16 else 1e-5)
