@@ -70,18 +70,22 @@ RECIPES = {
 NONE_IS_LONGER = 1e50  # of gradients
 
 
-class RemaskedPixelCNN(nn.Module):
-    """Our PixelCNN, computed in the peer's way.
+class Restated(nn.Module):
+    """A network of ours, computed in the peer's way.
 
     Parameters
     ----------
-    network : PixelCNNNetwork
+    network : Module
         Whose parameters are used.
     """
 
-    def __init__(self, network: PixelCNNNetwork) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+
+
+class RemaskedPixelCNN(Restated):
+    """Our PixelCNN: hidden weights are set to zero anew at each pass."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(B, 2, H, W)`` for pictures ``(B, 1, H, W)`` of zeros and ones."""
@@ -100,18 +104,8 @@ class RemaskedPixelCNN(nn.Module):
         return conv2d(h, layer.weight, layer.bias, padding=layer.padding)
 
 
-class CroppedGatedPixelCNN(nn.Module):
-    """Our gated PixelCNN, computed in the peer's way.
-
-    Parameters
-    ----------
-    network : GatedPixelCNNNetwork
-        Whose parameters are used.
-    """
-
-    def __init__(self, network: GatedPixelCNNNetwork) -> None:
-        super().__init__()
-        self.network = network
+class CroppedGatedPixelCNN(Restated):
+    """Our gated PixelCNN: maps are padded on all sides, and what is too much is cropped."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(B, 2, H, W)`` for pictures ``(B, 1, H, W)`` of zeros and ones."""
@@ -140,18 +134,11 @@ class CroppedGatedPixelCNN(nn.Module):
         return torch.tanh(h[:, :half]) * torch.sigmoid(h[:, half:])
 
 
-class MapTransformer(nn.Module):
-    """Our image transformer, computed in the peer's way.
-
-    Parameters
-    ----------
-    network : ImageTransformerNetwork
-        Whose parameters are used.
-    """
+class MapTransformer(Restated):
+    """Our image transformer: tokens stay maps, and attention is computed by hand."""
 
     def __init__(self, network: ImageTransformerNetwork) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         places = network.config.grid.size**2
         self.register_buffer("seen", torch.ones(places, places).tril(), persistent=False)
 

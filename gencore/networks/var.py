@@ -4,9 +4,9 @@ https://arxiv.org/abs/2404.02905, section 3.2 and figure 4. A transformer that s
 scales before add up to. Its codes and inputs are those of `gencore.networks.multiscale`.
 
 Deviations: what is told is the first token and nothing more, where the authors also steer every block and the last
-normalisation by it (the blocks are those of `gencore.networks.transformer`); places are sines and cosines, in units of the finest grid, so that a token of a coarse
-grid stands in the middle of what it covers (the authors learn a vector for each); queries and keys are not normalised;
-dropout takes whole channels, where theirs takes whole branches of blocks.
+normalisation by it (the blocks are those of `gencore.networks.transformer`); places are sines and cosines, in units of the
+finest grid, so that a token of a coarse grid stands in the middle of what it covers (the authors learn a vector for each);
+queries and keys are not normalised; dropout takes whole channels, where theirs takes whole branches of blocks.
 """
 
 from collections.abc import Callable
