@@ -34,7 +34,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear, pad
+from torch.nn.functional import conv2d, pad
 
 from gencore.errors import InputError
 from gencore.networks.embeddings import Conditions
