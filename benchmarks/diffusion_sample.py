@@ -23,9 +23,7 @@ held-out digits. The last results stand in ``diffusion_sample.txt``.
 """
 
 import argparse
-import contextlib
 import math
-import os
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -344,13 +344,13 @@ def masked_emoji() -> AutoregressiveRecipe:
     of 204.
     """
     recipe = tokens_emoji()
-    writer = MaskGIT(recipe.network.grid, width=128, depth=6, drop=0.2)
+    writer = MaskGIT(recipe.network.grid, width=128, depth=6, near=1, drop=0.2)
     return replace(
         recipe,
         network=replace(recipe.network, writer=writer),
         objective=MaskedSymbols(),
         sampling=Sampling(guidance=2.0, steps=12, disturb=4.5),
-        images=180_000,
+        images=270_000,
     )
 
 
@@ -363,5 +363,5 @@ def next_scale_emoji() -> AutoregressiveRecipe:
     """
     recipe = tokens_emoji()
     first = replace(recipe.network.first, quantiser=MultiScale(Codebook(512)))
-    writer = VAR(transformer=Transformer(128, 6, 4), drop=0.2, conditions=(8, 3, 2))
+    writer = VAR(transformer=Transformer(128, 6, 4), near=1, drop=0.2, conditions=(8, 3, 2))
     return replace(recipe, network=Coded(first, writer), first_stage="scales_emoji", images=120_000)

@@ -11,7 +11,6 @@ normalisation can be chosen, so that what batch normalisation does can be shown,
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from gencore.errors import InputError

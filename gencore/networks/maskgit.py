@@ -37,6 +37,8 @@ class MaskGIT:
         Heads of each attention.
     mlp_ratio : int
         Width of the hidden layer between attentions, in units of `width`.
+    near : int
+        How far each token sees by convolution, in every direction; what is hidden is seen as hidden. 0: only itself.
     drop : float
         Share of channels that are left out in training.
     """
@@ -46,6 +48,7 @@ class MaskGIT:
     depth: int = 4
     heads: int = 4
     mlp_ratio: int = 4
+    near: int = 0
     drop: float = 0.0
 
     def __post_init__(self) -> None:
@@ -55,6 +58,8 @@ class MaskGIT:
             raise InputError(f"outputs {self.grid.outputs}: this network gives a logit for each of {self.grid.levels} values")
         if self.width % 4:
             raise InputError(f"width {self.width}: must be a multiple of 4, for positions")
+        if self.near < 0:
+            raise InputError(f"near {self.near}: must be 0 or more")
         if not 0 <= self.drop < 1:
             raise InputError(f"drop {self.drop}: must be at least 0 and below 1")
         _ = self.block  # its sizes are refused where they are given
@@ -92,6 +97,7 @@ class MaskGITNetwork(nn.Module):
         self.table = nn.Embedding(grid.levels + 1, config.width)  # the last is the mask
         self.places = nn.Parameter(sinusoidal_grid(grid.size, grid.size, config.width))
         self.teller = Conditions(grid.conditions, config.width)
+        self.around = nn.Conv2d(config.width, config.width, 2 * config.near + 1, padding=config.near) if config.near else None
         self.blocks = nn.ModuleList([Block(config.block) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, grid.levels)
@@ -125,7 +131,10 @@ class MaskGITNetwork(nn.Module):
             symbols = symbols.masked_fill(hidden, self.config.mask)
         keep = dropout_factors(u, self.config.drop) if u is not None and self.config.drop else None
         told = self.teller(cond, len(symbols))[:, None]  # (B, 1, width)
-        h = torch.cat([told, self.table(symbols.flatten(1)) + self.places], dim=1)  # (B, 1 + N, width)
+        x = self.table(symbols[:, 0])  # (B, H, W, width)
+        if self.around is not None:
+            x = x + self.around(x.movedim(3, 1)).movedim(1, 3)
+        h = torch.cat([told, x.flatten(1, 2) + self.places], dim=1)  # (B, 1 + N, width)
         for number, block in enumerate(self.blocks):
             h = block(h, keep=None if keep is None else keep[:, number])
         logits = self.head(self.norm(h[:, 1:]))  # (B, N, levels)

@@ -5,8 +5,8 @@ zero; section 3.4: mask A, in the first layer, also hides the place itself, mask
 place are written red, green, blue, and hidden layers are divided among them; figure 5, left: the residual block; table 1:
 the head. Equation numbers (PC.n) are those of the chapter "Masked convolutions".
 
-Deviations: conditions shift the middle of each block, by one vector a value (van den Oord et al. 2016, "Conditional image generation with PixelCNN
-decoders", https://arxiv.org/abs/1606.05328, equation 3).
+Deviations: conditions shift the middle of each block, by one vector a value (van den Oord et al. 2016, "Conditional image
+generation with PixelCNN decoders", https://arxiv.org/abs/1606.05328, equation 3).
 
 The network cannot see everything that was written: what lies above and to the right beyond a slope is hidden from it, however
 many layers there are. `gencore.networks.gated_pixelcnn` has no such blind spot.
@@ -160,6 +160,7 @@ class PixelCNNNetwork(nn.Module):
         """
         check_symbols(self.config.grid, symbols)
         h = self.stem(self.embed(symbols))  # (B, width, H, W)
+        h = h.contiguous(memory_format=torch.channels_last)  # most kernels have side 1: half of a step in bf16 was reordering
         for block in self.blocks:
             h = block(h, cond)
         return self.head(relu(self.mix(relu(h))))
@@ -169,7 +170,10 @@ class PixelCNNNetwork(nn.Module):
         check_symbols(self.config.grid, symbols)
         batch, _, height, width = symbols.shape
         stem = Window(self.stem.weight * self.stem.mask, self.stem.bias, batch, height, width)
-        inside = [(block, Window(block.look.weight * block.look.mask, block.look.bias, batch, height, width), block.told(cond, batch)) for block in self.blocks]
+        inside = []
+        for block in self.blocks:
+            look = Window(block.look.weight * block.look.mask, block.look.bias, batch, height, width)
+            inside.append((block, look, block.told(cond, batch)))
 
         def at(row: int, column: int) -> Tensor:
             if column:  # the neighbour has been written since; a symbol hidden by mask A counts for nothing

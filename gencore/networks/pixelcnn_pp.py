@@ -408,7 +408,6 @@ class PixelCNNPPNetwork(nn.Module):
 
         @torch.no_grad()
         def at(row: int, column: int) -> Tensor:
-            nonlocal said
             before = divmod(row * size + column - 1, size)
             if before < (0, 0):
                 for stem in stems:

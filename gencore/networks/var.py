@@ -6,9 +6,11 @@ scales before add up to. Its codes and inputs are those of `gencore.networks.mul
 Deviations: what is told is the first token and nothing more, where the authors also steer every block and the last
 normalisation by it (the blocks are those of `gencore.networks.transformer`); places are sines and cosines, in units of the
 finest grid, so that a token of a coarse grid stands in the middle of what it covers (the authors learn a vector for each);
+a token may know the neighbours of its input by a small convolution within its scale (`near`), which theirs leaves to attention;
 queries and keys are not normalised; dropout takes whole channels, where theirs takes whole branches of blocks.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
@@ -38,6 +40,8 @@ class VAR:
         D: length of a codeword.
     transformer : Transformer
         The stack; neither causal nor with a context. Its width is a multiple of 4.
+    near : int
+        How far each token sees by convolution in its own scale's input, in every direction. 0: only its own place.
     drop : float
         Share of channels that are left out in training.
     conditions : tuple of int
@@ -48,6 +52,7 @@ class VAR:
     levels: int = 512
     dimension: int = 16
     transformer: Transformer = Transformer()
+    near: int = 0
     drop: float = 0.0
     conditions: tuple[int, ...] = ()
 
@@ -61,6 +66,8 @@ class VAR:
             raise InputError("transformer: must not be causal, nor have a context; what a token sees is a matter of scales")
         if self.transformer.width % 4:
             raise InputError(f"transformer.width {self.transformer.width}: rows and columns need a multiple of 4")
+        if self.near < 0:
+            raise InputError(f"near {self.near}: must be 0 or more")
         if not 0 <= self.drop < 1:
             raise InputError(f"drop {self.drop}: must be at least 0 and below 1")
         if any(count < 1 for count in self.conditions):
@@ -94,6 +101,8 @@ class VARNetwork(nn.Module):
         self.told = Conditions(config.conditions, width)
         self.start = nn.Parameter(torch.zeros(width))
         self.word = nn.Linear(config.dimension, width)
+        near = config.near
+        self.around = nn.Conv2d(config.dimension, width, 2 * near + 1, padding=near) if near else None
         self.level = nn.Embedding(len(config.scales), width)
         self.body = TransformerNetwork(config.transformer)
         self.head = nn.Linear(width, config.levels)
@@ -123,7 +132,8 @@ class VARNetwork(nn.Module):
         expected = (len(self.scale) - self.config.scales[0] ** 2, self.config.dimension)
         if tuple(inputs.shape[1:]) != expected:
             raise InputError(f"inputs of shape {tuple(inputs.shape[1:])}: this network takes {expected}")
-        h = torch.cat([self._first(cond, len(inputs)), self.word(inputs)], 1)  # (B, N, width)
+        parts = inputs.split([side**2 for side in self.config.scales[1:]], dim=1)
+        h = torch.cat([self._first(cond, len(inputs)), *map(self._read, parts)], 1)  # (B, N, width)
         h = h + self.level(self.scale) + self.places
         keep = dropout_factors(u, self.config.drop) if u is not None and self.config.drop else None
         return self.head(self.body(h, keep=keep, mask=self.mask))  # (B, N, levels)
@@ -138,7 +148,7 @@ class VARNetwork(nn.Module):
 
         def at(inputs: Tensor | None) -> Tensor:
             span = next(spans)
-            h = self._first(cond, batch) if inputs is None else self.word(inputs)
+            h = self._first(cond, batch) if inputs is None else self._read(inputs)
             h = h + self.level(self.scale[span]) + self.places[span]
             return self.head(self.body(h, caches=caches))  # a token sees its scale and all before: no mask is needed
 
@@ -147,6 +157,14 @@ class VARNetwork(nn.Module):
     def _first(self, cond: Tensor | None, batch: int) -> Tensor:
         """Return the tokens of the first scale, ``(batch, scales[0] ** 2, width)``: all that is told."""
         return (self.told(cond, batch) + self.start)[:, None].expand(-1, self.config.scales[0] ** 2, -1)
+
+    def _read(self, inputs: Tensor) -> Tensor:
+        """Return the tokens of one scale, ``(B, k * k, width)``, for its inputs ``(B, k * k, dimension)``."""
+        if self.around is None:
+            return self.word(inputs)
+        side = math.isqrt(inputs.shape[1])
+        grid = inputs.transpose(1, 2).unflatten(2, (side, side))  # (B, dimension, k, k)
+        return self.word(inputs) + self.around(grid).flatten(2).transpose(1, 2)
 
 
 def _places(scales: tuple[int, ...], width: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Grids of images, pixel by pixel: generated images are small, and a blurred grid hides what a network draws."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +117,13 @@ def image_grid(images: Tensor, columns: int, *, scale: int = 2, gap: int = 1, ax
 
 
 def labelled_rows(
-    rows: Mapping[str, Tensor], *, columns: int | None = None, scale: int = 2, gap: int = 1, space: int = 6
+    rows: Mapping[str, Tensor],
+    *,
+    columns: int | None = None,
+    titles: Sequence[str] = (),
+    scale: int = 2,
+    gap: int = 1,
+    space: int = 6,
 ) -> "Figure":
     """Draw one grid under the other, each with its label at the left.
 
@@ -129,6 +135,8 @@ def labelled_rows(
         Labels and images, from top to bottom; each ``(N, C, H, W)`` as in `tile`.
     columns : int, optional
         Images in a line; by default all images of a row stand in one line.
+    titles : sequence of str
+        What stands above the images of the first line, from the left.
     scale, gap
         As in `tile`.
     space : int
@@ -142,19 +150,26 @@ def labelled_rows(
     Raises
     ------
     InputError
-        If there are no rows, or images that `tile` does not take.
+        If there are no rows, images that `tile` does not take, or more titles than images in the first line.
     """
     if not rows:
         raise InputError("rows: there is nothing to draw")
+    in_line = columns or len(next(iter(rows.values())))
+    if len(titles) > in_line:
+        raise InputError(f"titles: {len(titles)} of them, above {in_line} images")
     pages = [tile(images, columns or len(images), scale=scale, gap=gap) for images in rows.values()]
     figure = _plain_figure()
     labels = [figure.text(0, 0, label, ha="right", va="center") for label in rows]
     # the widest label and half a letter's height decide where the grids begin, in whole pixels
     left = int(np.ceil(max(label.get_window_extent().width for label in labels) + labels[0].get_fontsize() / 2))
     width = left + max(page.shape[1] for page in pages)
-    height = sum(page.shape[0] for page in pages) + space * (len(pages) - 1)
+    top = sum(page.shape[0] for page in pages) + space * (len(pages) - 1)
+    heads = [figure.text(0, 0, title, ha="center", va="bottom") for title in titles]
+    height = top + int(np.ceil(max((head.get_window_extent().height for head in heads), default=0)))
     figure.set_size_inches(width / figure.dpi, height / figure.dpi)
-    top = height
+    side = pages[0].shape[1] / in_line
+    for number, head in enumerate(heads):
+        head.set_position(((left + (number + 0.5) * side) / width, top / height))
     for page, label in zip(pages, labels):
         high, wide = page.shape[:2]
         _show(figure.add_axes((left / width, (top - high) / height, wide / width, high / height)), page)

@@ -1,5 +1,8 @@
 """MaskGIT's network: every place looks at every place, and hidden symbols are one more value."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -11,6 +14,7 @@ from gencore.networks.symbols import Grid
 
 CODES = Grid(size=3, levels=5, named=True, conditions=(4, 2))
 TINY = MaskGIT(CODES, width=8, depth=2, heads=2, mlp_ratio=3)
+NEAR = replace(TINY, near=1)
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -28,7 +32,7 @@ def symbols_and_cond(batch=4):
 
 
 @pytest.mark.parametrize(
-    "config", [TINY, MaskGIT(Grid(4, levels=7, named=True), 12, 1, 3), MaskGIT(Grid(1, levels=2, named=True), 4, 1, 1)]
+    "config", [TINY, NEAR, MaskGIT(Grid(4, levels=7, named=True), 12, 1, 3), MaskGIT(Grid(1, levels=2, named=True), 4, 1, 1)]
 )
 def test_shapes(config):
     grid, batch = config.grid, 3
@@ -37,9 +41,10 @@ def test_shapes(config):
     assert config.mask == grid.levels
 
 
-def test_a_network_written_plainly():
+@pytest.mark.parametrize("near", [0, 1, 2])
+def test_a_network_written_plainly(near):
     """Section 3.1 of the paper, normalisation first, on the same weights."""
-    network, (symbols, cond) = awake(), symbols_and_cond()
+    network, (symbols, cond) = awake(replace(TINY, near=near)), symbols_and_cond()
     w = dict(network.named_parameters())
 
     def norm(h, name):
@@ -59,9 +64,15 @@ def test_a_network_written_plainly():
         return F.linear(h, w[f"{name}.2.weight"], w[f"{name}.2.bias"])
 
     told = w["teller.tables.0.weight"][cond[:, 0]] + w["teller.tables.1.weight"][cond[:, 1]]
-    tokens = [told]
-    for place in range(9):
-        tokens.append(w["table.weight"][symbols[:, 0, place // 3, place % 3]] + w["places"][place])
+    tokens, vectors, reach = [told], w["table.weight"][symbols[:, 0]], range(-near, near + 1)
+    for row in range(3):
+        for column in range(3):
+            token = vectors[:, row, column] + w["places"][3 * row + column]
+            for down, right in itertools.product(reach, reach) if near else ():  # the convolution over neighbours
+                if 0 <= row + down < 3 and 0 <= column + right < 3:
+                    kernel = w["around.weight"][:, :, near + down, near + right]
+                    token = token + vectors[:, row + down, column + right] @ kernel.T
+            tokens.append(token + w["around.bias"] if near else token)
     h = torch.stack(tokens, 1)
     for number in range(2):
         h = h + attend(norm(h, f"blocks.{number}.norm1"), f"blocks.{number}.attention")
@@ -82,14 +93,20 @@ def test_every_place_depends_on_every_place():
         assert ((network(other, cond) - before).abs().amax(1) > 1e-6).all()
 
 
-def test_a_hidden_symbol_tells_nothing_of_what_it_was():
+@pytest.mark.parametrize("config", [TINY, NEAR])
+def test_a_hidden_symbol_tells_nothing_of_what_it_was(config):
     """The mask is a value of its own: all that is hidden alike is answered alike, and unlike any code."""
-    network, (symbols, cond) = awake(), symbols_and_cond(1)
+    network, (symbols, cond) = awake(config), symbols_and_cond(1)
     answers = []
     for value in range(6):
         symbols[0, 0, 1, 1] = value
         answers.append(network(symbols, cond))
     assert all((answers[5] - answer).abs().max() > 1e-6 for answer in answers[:5])
+    hidden = torch.zeros_like(symbols, dtype=torch.bool)
+    hidden[0, 0, 1, 1] = True
+    for value in range(6):
+        symbols[0, 0, 1, 1] = value
+        assert torch.equal(network(symbols, cond, hidden=hidden), answers[5])
 
 
 def test_positions_begin_as_sines_and_are_learned():
@@ -113,8 +130,9 @@ def test_an_image_does_not_see_another():
 
 
 @pytest.mark.parametrize("conditions", [(), (4, 2)])
-def test_every_parameter_gets_a_gradient(conditions):
-    network = MaskGITNetwork(MaskGIT(Grid(3, levels=5, named=True, conditions=conditions), 8, 2, 2))
+@pytest.mark.parametrize("near", [0, 1])
+def test_every_parameter_gets_a_gradient(conditions, near):
+    network = MaskGITNetwork(MaskGIT(Grid(3, levels=5, named=True, conditions=conditions), 8, 2, 2, near=near))
     logits = network(torch.randint(6, (4, 1, 3, 3)))
     (logits * torch.randn_like(logits)).sum().backward()
     assert all(p.grad.abs().max() > 0 for p in network.parameters())
@@ -130,6 +148,7 @@ def test_every_parameter_gets_a_gradient(conditions):
         (lambda: MaskGIT(width=8, heads=3), "the 3 heads"),
         (lambda: MaskGIT(depth=0), "depth 0"),
         (lambda: MaskGIT(mlp_ratio=0), "mlp_ratio 0"),
+        (lambda: MaskGIT(near=-1), "near -1: must be 0 or more"),
         (lambda: MaskGITNetwork(TINY)(torch.zeros(1, 1, 3, 4, dtype=torch.int64)), r"\(1, 3, 4\)"),
         (lambda: MaskGITNetwork(TINY)(torch.zeros(1, 2, 3, 3, dtype=torch.int64)), r"\(2, 3, 3\)"),
         (lambda: MaskGITNetwork(TINY)(*(torch.zeros(s, dtype=torch.int64) for s in ((1, 1, 3, 3), (1, 1)))), "conditions"),

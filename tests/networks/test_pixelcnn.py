@@ -89,7 +89,27 @@ def test_a_network_written_plainly(config):
             r = r + w[f"{block}.told.tables.{k}.weight"][cond[:, k], :, None, None]
         h = h + conv(F.relu(r), f"{block}.widen")
     expected = conv(F.relu(conv(F.relu(h), "mix")), "head")
-    torch.testing.assert_close(network(symbols, cond), expected)
+    found, some = network(symbols, cond), torch.randn_like(expected)
+    torch.testing.assert_close(found, expected)
+    for ours, plain in zip(*(torch.autograd.grad((out * some).sum(), w.values()) for out in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+def test_gradients_are_the_same_in_both_memory_layouts(monkeypatch):
+    """Maps lie with channels last, which is faster and changes nothing."""
+    config, found, lies_so = PixelCNN(Grid(9, levels=4), width=16, depth=2, kernel=3), [], []
+    for keep in (False, True):
+        network, symbols, cond = make(config)
+        network.float().blocks[1].squeeze.register_forward_pre_hook(
+            lambda _, given: lies_so.append(given[0].is_contiguous(memory_format=torch.channels_last))
+        )
+        if keep:
+            monkeypatch.setattr(torch.Tensor, "contiguous", lambda self, **_: self)
+        network(symbols, cond).square().mean().backward()
+        found.append([p.grad for p in network.parameters()])
+    assert lies_so == [True, False]
+    for last, first in zip(*found, strict=True):
+        torch.testing.assert_close(last, first, rtol=1e-4, atol=1e-6 * first.abs().max().item())
 
 
 def reachable(config):

@@ -1,5 +1,6 @@
 """The transformer over scales: who hears whom, the same once more written plainly, and scale by scale."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 
 STACK = Transformer(width=8, depth=2, heads=2, mlp_ratio=3)
 TINY = VAR((1, 2, 3), levels=5, dimension=3, transformer=STACK, conditions=(4, 3))
+NEAR = replace(TINY, near=1)
 SPANS = [slice(0, 1), slice(1, 5), slice(5, 14)]
 
 
@@ -35,9 +37,10 @@ def inputs(batch=2, seed=1):
     return torch.randn(batch, 13, 3)
 
 
-def test_a_network_written_plainly():
+@pytest.mark.parametrize("near", [0, 1, 2])
+def test_a_network_written_plainly(near):
     """Figure 4 of the paper with the blocks of `test_transformer`, scale by scale and token by token."""
-    network, x, cond = awake(), inputs(), told()
+    network, x, cond = awake(replace(TINY, near=near)), inputs(), told()
     w = dict(network.named_parameters())
 
     def norm(h, name):
@@ -45,7 +48,15 @@ def test_a_network_written_plainly():
         return h * w[f"{name}.weight"] + w[f"{name}.bias"]
 
     first = w["told.tables.0.weight"][cond[:, 0]] + w["told.tables.1.weight"][cond[:, 1]] + w["start"]
-    h = torch.cat([first[:, None], x @ w["word.weight"].T + w["word.bias"]], 1)
+    words = x @ w["word.weight"].T + w["word.bias"]
+    for side, start in ((2, 0), (3, 4)) if near else ():  # the convolution over neighbours of the same scale
+        for row, column in itertools.product(range(side), range(side)):
+            words[:, start + side * row + column] += w["around.bias"]
+            for down, right in itertools.product(range(-near, near + 1), repeat=2):
+                if 0 <= row + down < side and 0 <= column + right < side:
+                    neighbour = x[:, start + side * (row + down) + column + right]
+                    words[:, start + side * row + column] += neighbour @ w["around.weight"][:, :, near + down, near + right].T
+    h = torch.cat([first[:, None], words], 1)
     h = h + w["level.weight"][[0] + 4 * [1] + 9 * [2]]
     fine = sinusoidal_grid(3, 3, 8)
     torch.testing.assert_close(network.places[5:].float(), fine.float())
@@ -73,9 +84,10 @@ def test_a_network_written_plainly():
     torch.testing.assert_close(network(x, cond), expected)
 
 
-def test_a_scale_hears_itself_and_those_before():
+@pytest.mark.parametrize("config", [TINY, NEAR])
+def test_a_scale_hears_itself_and_those_before(config):
     """Derivatives of each code's logits by each input: exactly zero for later scales, and for no other."""
-    network = awake()
+    network = awake(config)
     jacobian = torch.autograd.functional.jacobian(lambda x: network(x, told(1)), inputs(1))
     size = jacobian.square().sum((0, 2, 3, 5)).sqrt()  # (14, 13), logits by inputs; there is none for the first scale
     later = torch.zeros(14, 13, dtype=torch.bool)
@@ -93,7 +105,7 @@ def test_what_is_told_reaches_every_code():
     assert torch.equal(network(x, None)[2], said[2])
 
 
-@pytest.mark.parametrize("config", [TINY, replace(TINY, scales=(2, 3)), replace(TINY, conditions=())])
+@pytest.mark.parametrize("config", [TINY, NEAR, replace(NEAR, scales=(2, 3)), replace(TINY, scales=(2,)), replace(TINY, conditions=())])
 def test_scale_by_scale_equals_all_at_once(config):
     network, cond = awake(config), told() if config.conditions else None
     sides, x = config.scales, torch.randn(2, sum(side**2 for side in config.scales[1:]), 3)
@@ -117,9 +129,10 @@ def test_a_picture_does_not_see_another():
     torch.testing.assert_close(network(inputs(), told())[1:], network(inputs()[1:], told()[1:]))
 
 
-def test_every_parameter_gets_a_gradient():
+@pytest.mark.parametrize("config", [TINY, NEAR])
+def test_every_parameter_gets_a_gradient(config):
     torch.manual_seed(0)
-    network = VARNetwork(TINY)
+    network = VARNetwork(config)
     (network(inputs(3), told(3)) * torch.randn(3, 14, 5)).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
 
@@ -159,6 +172,7 @@ def test_half_precision_gives_nearly_the_same():
         (dict(transformer=Transformer(width=6, heads=2)), "transformer.width 6"),
         (dict(transformer=Transformer(causal=True)), "causal"),
         (dict(transformer=Transformer(context=3)), "context"),
+        (dict(near=-1), "near -1: must be 0 or more"),
         (dict(drop=1.0), "drop 1"),
         (dict(drop=-0.1), "drop -0.1"),
         (dict(conditions=(4, 0)), "conditions"),

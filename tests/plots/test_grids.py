@@ -145,3 +145,21 @@ def test_labelled_rows_can_have_several_lines(images):
     assert len(find(rendered(figure, facecolor="white"), tile(images, 3, scale=2, gap=1))) == 1
     with pytest.raises(InputError, match="nothing to draw"):
         labelled_rows({})
+
+
+def test_titles_stand_above_the_images_of_the_first_line(images):
+    with plt.rc_context():
+        style()
+        rows = {"a": images[:3], "b": images[3:6]}
+        figure, plain = labelled_rows(rows, titles=["1×1", "2×2"], scale=8), labelled_rows(rows, scale=8)
+        picture = rendered(figure)
+        ((top, left),) = find(picture, tile(images[:3], 3, scale=8, gap=1))
+        side = tile(images[:3], 3, scale=8, gap=1).shape[1] / 3
+        first, second = (text for text in figure.texts if text.get_text() in ("1×1", "2×2"))
+        for number, head in enumerate((first, second)):
+            box = head.get_window_extent()
+            assert abs((box.x0 + box.x1) / 2 - (left + (number + 0.5) * side)) < 1
+            assert 0 <= picture.shape[0] - box.y1 and picture.shape[0] - box.y0 <= top + 1
+        assert (picture[:top, left:] < 128).any() and np.array_equal(picture[top:], rendered(plain))
+    with pytest.raises(InputError, match="titles: 4 of them, above 3 images"):
+        labelled_rows({"a": images[:3]}, titles="abcd")
