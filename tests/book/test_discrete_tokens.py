@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -281,19 +282,20 @@ def test_product_over_scales():
 @equation(
     "TK.8",
     r"""
-    M_{\text{masked}} = K\big(12L(N+1)D^2 + 2L(N+1)^2D + NDV\big), \qquad
-    M_{\text{scales}} = \sum_k n_k\big(12LD^2 + 2L\,s_k D + DV\big) + (s_K - n_1)\,dD
+    M_{\text{masked}} = K\big((12L(N+1) + cN)D^2 + 2L(N+1)^2D + NDV\big), \qquad
+    M_{\text{scales}} = \sum_k n_k\big(12LD^2 + 2L\,s_k D + DV\big) + (1 + c)(s_K - n_1)\,dD
     """,
 )
 def test_costs():
     """(TK.8), and (IT.6) as this chapter writes it, against what PyTorch counts at other sizes."""
     raster_cost, masked_cost, scales_cost = load(CHAPTER, "raster_cost", "masked_cost", "scales_cost")
     page = torch.zeros(1, 1, 3, 3, dtype=torch.int64)
-    hidden = MaskGITNetwork(MaskGIT(Grid(3, levels=7, named=True), width=16, depth=2, heads=2))
+    config = MaskGIT(Grid(3, levels=7, named=True), width=16, depth=2, heads=2)
+    hidden, hidden_near = MaskGITNetwork(config), MaskGITNetwork(replace(config, near=1))
     raster = ImageTransformerNetwork(
         ImageTransformer(Grid(3, levels=7, named=True), Transformer(16, 2, 2, causal=True))
     )
-    scales = VARNetwork(VAR((1, 2, 4), 7, 3, Transformer(16, 2, 2)))
+    scales, scales_near = (VARNetwork(VAR((1, 2, 4), 7, 3, Transformer(16, 2, 2), near=near)) for near in (0, 2))
 
     def counted(work):
         counter = FlopCounterMode(display=False)
@@ -301,8 +303,8 @@ def test_costs():
             work()
         return counter.get_total_flops() / 2
 
-    def masked_steps():
-        for _ in masked.draw(hidden, None, torch.rand(1, 5, 2, 9)):
+    def masked_steps(network):
+        for _ in masked.draw(network, None, torch.rand(1, 5, 2, 9)):
             pass
 
     def places():
@@ -310,14 +312,16 @@ def test_costs():
         for i in range(9):
             at(i // 3, i % 3)
 
-    def scale_by_scale():
-        at, side = scales.incremental(None, 1), (1, 2, 4)
+    def scale_by_scale(network):
+        at, side = network.incremental(None, 1), (1, 2, 4)
         for k in range(3):
             at(torch.zeros(1, side[k] ** 2, 3) if k else None)
 
-    assert counted(masked_steps) == masked_cost(9, 16, 2, 7, 5)
+    assert counted(lambda: masked_steps(hidden)) == masked_cost(9, 16, 2, 7, 5)
+    assert counted(lambda: masked_steps(hidden_near)) == masked_cost(9, 16, 2, 7, 5, 9)
     assert counted(places) == raster_cost(9, 16, 2, 7)
     near = ImageTransformerNetwork(ImageTransformer(raster.config.grid, raster.config.transformer, near=2))
     more = counted(lambda: near(page)) - counted(lambda: raster(page))
     assert more == raster_cost(9, 16, 2, 7, 2) - raster_cost(9, 16, 2, 7)
-    assert counted(scale_by_scale) == scales_cost([1, 4, 16], 16, 2, 7, 3)
+    assert counted(lambda: scale_by_scale(scales)) == scales_cost([1, 4, 16], 16, 2, 7, 3)
+    assert counted(lambda: scale_by_scale(scales_near)) == scales_cost([1, 4, 16], 16, 2, 7, 3, 25)
