@@ -10,8 +10,8 @@ is the spread over such sets. ``core_seconds`` are for one picture among many, `
 the least of three. Rows that begin with ``model`` 3 and 4 time `pixelcnn_digits` and `row_lstm_binarised`, which draw no
 emoji.
 
-Rows that the folder's own table holds are not drawn again. All together take half an hour on one thread;
-the table that ships was made beside other runs, on an Intel Xeon.
+Rows that the folder's own table holds are not drawn again. All together take a quarter of an hour on one thread;
+the table that ships was made beside other work, on an AMD EPYC with bf16.
 """
 
 import argparse

@@ -76,7 +76,7 @@ HIDDEN = replace(
 )
 SCALES = Coded(
     replace(FIRST, quantiser=MultiScale(Codebook(16), (1, 2, 4), blends=2)),
-    VAR((1, 2, 4), 16, 4, Transformer(8, 1, 2), 0.3, (8, 2)),
+    VAR((1, 2, 4), 16, 4, Transformer(8, 1, 2), drop=0.3, conditions=(8, 2)),
 )
 KINDS = {
     **{name: replace(TOLD, network=writer(SQUARES)) for name, writer in WRITERS.items()},
