@@ -160,6 +160,7 @@ def test_titles_stand_above_the_images_of_the_first_line(images):
             box = head.get_window_extent()
             assert abs((box.x0 + box.x1) / 2 - (left + (number + 0.5) * side)) < 1
             assert 0 <= picture.shape[0] - box.y1 and picture.shape[0] - box.y0 <= top + 1
+            assert top <= box.height + 2  # no more room than titles take
         assert (picture[:top, left:] < 128).any() and np.array_equal(picture[top:], rendered(plain))
     with pytest.raises(InputError, match="titles: 4 of them, above 3 images"):
         labelled_rows({"a": images[:3]}, titles="abcd")
