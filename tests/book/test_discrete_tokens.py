@@ -282,8 +282,8 @@ def test_product_over_scales():
 @equation(
     "TK.8",
     r"""
-    M_{\text{masked}} = K\big((12L(N+1) + cN)D^2 + 2L(N+1)^2D + NDV\big), \qquad
-    M_{\text{scales}} = \sum_k n_k\big(12LD^2 + 2L\,s_k D + DV\big) + (1 + c)(s_K - n_1)\,dD
+    \begin{aligned} M_{\text{masked}} &= K\big((12L(N+1) + cN)D^2 + 2L(N+1)^2D + NDV\big), \\
+    M_{\text{scales}} &= \sum_k n_k\big(12LD^2 + 2L\,s_k D + DV\big) + (1 + c)(s_K - n_1)\,dD. \end{aligned}
     """,
 )
 def test_costs():
