@@ -160,7 +160,7 @@ class PixelCNNNetwork(nn.Module):
         """
         check_symbols(self.config.grid, symbols)
         h = self.stem(self.embed(symbols))  # (B, width, H, W)
-        h = h.contiguous(memory_format=torch.channels_last)  # most kernels have side 1: a third of a step in bf16 was reordering
+        h = h.contiguous(memory_format=torch.channels_last)  # most kernels have side 1; a third of a bf16 step was reordering
         for block in self.blocks:
             h = block(h, cond)
         return self.head(relu(self.mix(relu(h))))
