@@ -11,7 +11,7 @@ the least of three. Rows that begin with ``model`` 3 and 4 time `pixelcnn_digits
 emoji.
 
 Rows that the folder's own table holds are not drawn again. All together take a quarter of an hour on one thread;
-the table that ships was made beside other work, on an AMD EPYC with bf16.
+the table that ships was made on an AMD EPYC with bf16, beside other work but for each model's usual way, timed alone.
 """
 
 import argparse
