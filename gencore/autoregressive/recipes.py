@@ -342,7 +342,7 @@ def masked_emoji() -> AutoregressiveRecipe:
     ``gencore train autoregressive.recipes.masked_emoji``: 16.5 core-minutes on an AMD EPYC with bf16, one thread; where the
     processor has none, add ``--precision fp32``. Held-out emoji: 4.23 ± 0.05 nats a hidden code, about 256 for a page that is
     written in random order. On 2,000 samples: kernel distance 0.371 ± 0.044, in sets of 204. Half of this rate and twice this
-    dropout gave 266 nats in random order, and 0.466 on 408 samples; that without ``near`` and with 180,000 images, 281 and 0.487.
+    dropout gave 266 such nats, and 0.466 on 408 samples; that without ``near`` and with 180,000 images, 281 and 0.487.
     """
     recipe = tokens_emoji()
     writer = MaskGIT(recipe.network.grid, width=128, depth=6, near=1, drop=0.1)
