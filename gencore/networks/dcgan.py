@@ -5,7 +5,8 @@ layers, batch normalisation except at the generator's output and the discriminat
 generator, LeakyReLU(0.2) in the discriminator, weights drawn from N(0, 0.02²) (section 4).
 
 Deviations: the width and the number of levels follow the image size (the paper has one network, for 64 px); the
-normalisation can be chosen, so that what batch normalisation does can be shown, and done without.
+normalisation can be chosen, so that what batch normalisation does can be shown, and done without; the discriminator's
+layers can be held to spectral norm 1 (`gencore.networks.spectral`).
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from gencore.errors import InputError
+from gencore.networks.spectral import normalise_spectrum
 
 Norm = Literal["batch", "group", "none"]
 
@@ -40,6 +42,8 @@ class DCGAN:
         Normalisation in the discriminator's hidden layers. With ``"batch"``, as in the paper, real and generated
         batches are each normalised by their own statistics, which can hide from the discriminator how often each kind
         of image comes.
+    spectral : bool
+        Whether each of the discriminator's layers is divided by its spectral norm.
     """
 
     size: int = 28
@@ -49,6 +53,7 @@ class DCGAN:
     max_width: int = 512
     norm: Norm = "batch"
     discriminator_norm: Norm = "batch"
+    spectral: bool = False
 
     def __post_init__(self) -> None:
         if self.size >> self.levels << self.levels != self.size:
@@ -66,6 +71,10 @@ class DCGAN:
     def widths(self) -> list[int]:
         """Channels from half resolution down to the smallest map."""
         return [min(self.width << level, self.max_width) for level in range(self.levels)]
+
+    def build(self) -> "tuple[Generator, Discriminator]":
+        """Return both players."""
+        return Generator(self), Discriminator(self)
 
 
 def _norm(kind: Norm, channels: int) -> nn.Module:
@@ -98,7 +107,7 @@ class Generator(nn.Module):
         layers += [_norm(config.norm, widths[-1]), nn.ReLU()]
         layers += [nn.ConvTranspose2d(widths[-1], config.channels, 4, 2, 1), nn.Tanh()]  # (B, channels, size, size)
         self.layers = nn.Sequential(*layers)
-        self.apply(_init)
+        self.apply(init_dcgan)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return images ``(B, channels, size, size)`` in [-1, 1] for latents ``(B, latent)``."""
@@ -123,14 +132,20 @@ class Discriminator(nn.Module):
             layers += [_norm(config.discriminator_norm, next_width), nn.LeakyReLU(0.2)]
         layers += [nn.Conv2d(widths[-1], 1, config.size >> config.levels)]  # (B, 1, 1, 1)
         self.layers = nn.Sequential(*layers)
-        self.apply(_init)
+        self.apply(init_dcgan)
+        if config.spectral:
+            normalise_spectrum(self)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the last hidden layer's maps ``(B, widths[-1], s, s)``, on which the verdict rests."""
+        return self.layers[:-1](x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(B,)`` for images ``(B, channels, size, size)`` in [-1, 1]."""
-        return self.layers(x).flatten()
+        return self.layers[-1](self.features(x)).flatten()
 
 
-def _init(module: nn.Module) -> None:
+def init_dcgan(module: nn.Module) -> None:
     """Draw weights from N(0, 0.02²), normalisation gains from N(1, 0.02²), as the paper does."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, 0.0, 0.02)
