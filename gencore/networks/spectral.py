@@ -1,6 +1,6 @@
 """Spectral normalisation: Miyato et al. 2018, "Spectral normalization for generative adversarial networks".
 
-https://arxiv.org/abs/1802.05957, equations 7 and 8 and algorithm 1: each weight matrix is divided by its largest singular
+https://arxiv.org/abs/1802.05957, section 2.1 and algorithm 1: each weight matrix is divided by its largest singular
 value, so that a layer stretches no vector, and a discriminator of such layers and of activations with slopes up to 1 is
 Lipschitz with constant 1. The singular value is followed by one step of power iteration for each step of training.
 
@@ -42,14 +42,14 @@ class SpectralNorm(nn.Module):
     def follow(self, weight: Tensor) -> None:
         """Take one step of the power iteration on a weight, in place."""
         matrix = weight.float().flatten(1)
-        self.v.copy_(nn.functional.normalize(matrix.mT @ self.u, dim=0))  # algorithm 1, equation 19
-        self.u.copy_(nn.functional.normalize(matrix @ self.v, dim=0))  # equation 20
+        self.v.copy_(nn.functional.normalize(matrix.mT @ self.u, dim=0))  # algorithm 1, first line
+        self.u.copy_(nn.functional.normalize(matrix @ self.v, dim=0))  # algorithm 1, second line
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight divided by sigma = u' W v; gradients pass through W, not through u and v."""
         # Copies: the vectors may move before the gradient of this pass is asked for.
-        sigma = torch.dot(self.u.clone(), weight.flatten(1) @ self.v.clone())  # equation 7
-        return weight / sigma  # equation 8
+        sigma = torch.dot(self.u.clone(), weight.flatten(1) @ self.v.clone())
+        return weight / sigma  # the layer that is used
 
 
 def normalise_spectrum(network: nn.Module) -> nn.Module:
