@@ -4,8 +4,11 @@ https://arxiv.org/abs/1802.05957, section 2.1 and algorithm 1: each weight matri
 value, so that a layer stretches no vector, and a discriminator of such layers and of activations with slopes up to 1 is
 Lipschitz with constant 1. The singular value is followed by one step of power iteration for each step of training.
 
-Deviations: a convolution's matrix is its kernel, reshaped to (channels out, all else), as in the paper, which bounds the
-layer only up to a factor (the square root of the kernel's area at most); the power iteration is a step of its own,
+A table of learned vectors is the matrix of a dense layer on one-hot vectors, and is treated as one, as in the code of
+Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637.
+
+Deviations: a convolution's matrix is its kernel, reshaped to (channels out, all else), as in the paper, which bounds
+the layer only up to a factor (the square root of the kernel's area at most); the power iteration is a step of its own,
 `follow_spectrum`, that the training loop takes, so that a forward pass changes nothing; it begins with a few steps.
 """
 
@@ -33,7 +36,7 @@ class SpectralNorm(nn.Module):
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         matrix = weight.detach().flatten(1)
-        self.register_buffer("u", nn.functional.normalize(torch.randn(matrix.shape[0]), dim=0))
+        self.register_buffer("u", nn.functional.normalize(torch.randn(len(matrix)).to(matrix), dim=0))
         self.register_buffer("v", matrix.new_zeros(matrix.shape[1]))
         for _ in range(FIRST_STEPS):
             self.follow(weight)
@@ -41,27 +44,28 @@ class SpectralNorm(nn.Module):
     @torch.no_grad()
     def follow(self, weight: Tensor) -> None:
         """Take one step of the power iteration on a weight, in place."""
-        matrix = weight.float().flatten(1)
+        matrix = weight.flatten(1).to(self.u)
         self.v.copy_(nn.functional.normalize(matrix.mT @ self.u, dim=0))  # algorithm 1, first line
         self.u.copy_(nn.functional.normalize(matrix @ self.v, dim=0))  # algorithm 1, second line
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight divided by sigma = u' W v; gradients pass through W, not through u and v."""
-        # Copies: the vectors may move before the gradient of this pass is asked for.
-        sigma = torch.dot(self.u.clone(), weight.flatten(1) @ self.v.clone())
+        with torch.autocast(weight.device.type, enabled=False):  # three digits of sigma would not do
+            # Copies: the vectors may move before the gradient of this pass is asked for.
+            sigma = torch.dot(self.u.clone(), weight.flatten(1) @ self.v.clone())
         return weight / sigma  # the layer that is used
 
 
 def normalise_spectrum(network: nn.Module) -> nn.Module:
-    """Give each convolution and each dense layer of a network its `SpectralNorm`, and return the network."""
+    """Give each convolution, dense layer and table of a network its `SpectralNorm`, and return the network."""
     for layer in list(network.modules()):
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+        if isinstance(layer, (nn.Conv2d, nn.Linear, nn.Embedding)):
             parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight))
     return network
 
 
 def follow_spectrum(network: nn.Module) -> None:
-    """Let every `SpectralNorm` of a network take a step of its power iteration; networks without any stay as they are."""
+    """Let every `SpectralNorm` of a network take a step of its power iteration; without any, nothing happens."""
     for layer in network.modules():
         if parametrize.is_parametrized(layer, "weight"):
             for each in layer.parametrizations.weight:
