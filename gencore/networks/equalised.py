@@ -1,4 +1,5 @@
-"""Equalised learning rate: Karras et al. 2018, "Progressive growing of GANs for improved quality, stability, and variation".
+"""Equalised learning rate: Karras et al. 2018, "Progressive growing of GANs for improved quality, stability, and
+variation".
 
 https://arxiv.org/abs/1710.10196, section 4.1: weights are drawn from N(0, 1) and multiplied by He's constant (He et al.
 2015, https://arxiv.org/abs/1502.01852) each time the layer is used, not once when they are drawn. Adam's steps have the
