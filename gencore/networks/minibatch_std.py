@@ -1,7 +1,7 @@
 """Minibatch standard deviation: Karras et al. 2018, "Progressive growing of GANs", https://arxiv.org/abs/1710.10196.
 
-Section 3: the discriminator is shown how much the pictures of a batch differ from each other. A generator whose pictures
-are too much alike is found out by that; real and generated pictures are to be shown in batches of their own.
+Section 3: the discriminator is shown how much the pictures of a batch differ from each other. A generator whose
+pictures are too much alike is found out by that; real and generated pictures are to be shown in batches of their own.
 
 Deviation: a batch that cannot be cut into groups of the given size is one group (the paper's code cannot take it).
 """
