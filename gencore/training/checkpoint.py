@@ -191,5 +191,5 @@ def fill(networks: dict[str, nn.Module], tensors: dict[str, Tensor], source: Pat
         if wanted[key].shape != tensors[key].shape:
             have, want = tuple(tensors[key].shape), tuple(wanted[key].shape)
             raise InputError(f"{source}: '{key}' has shape {have}, the recipe's network needs {want}")
-    for key, value in wanted.items():
-        value.copy_(tensors[key])  # state_dict shares memory with the network
+    for name, network in networks.items():  # by `load_state_dict`, so that a network can follow what it is given
+        network.load_state_dict({key: tensors[f"{name}.{key}"] for key in network.state_dict()})
