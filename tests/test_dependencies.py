@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "data": GROUND | {"analytic", "training"},
     "plots": GROUND | {"data"},
     "zoo": GROUND,
-    "metrics": GROUND | {"networks", "training", "data", "zoo"},  # the zoo holds the judge of digits
+    "metrics": GROUND | {"analytic", "networks", "training", "data", "zoo"},  # the zoo holds the judge of digits
     **{family: SHARED for family in FAMILIES},
     "applications": SHARED | FAMILIES | {"zoo"},
     "families": GROUND | {"training", "zoo"},  # families are found by walking, first stages in the zoo; none is known by name

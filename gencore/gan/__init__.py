@@ -1,16 +1,38 @@
 """Generative adversarial networks: objectives, one training loop, recipes."""
 
+from gencore.gan.augmentation import Augmentation
 from gencore.gan.loop import train
-from gencore.gan.objectives import Draw, Networks, NonSaturating, Saturating
-from gencore.gan.recipes import GANRecipe
+from gencore.gan.objectives import (
+    Draw,
+    Hinge,
+    LeastSquares,
+    Networks,
+    NonSaturating,
+    Relativistic,
+    Saturating,
+    Wasserstein,
+)
+from gencore.gan.penalties import R1, R2, Codes, GradientPenalty, PathLength
+from gencore.gan.recipes import GANRecipe, Growth
 from gencore.gan.sampling import build, interpolate, load, parameters, sample
 
 __all__ = [
+    "R1",
+    "R2",
+    "Augmentation",
+    "Codes",
     "Draw",
     "GANRecipe",
+    "GradientPenalty",
+    "Growth",
+    "Hinge",
+    "LeastSquares",
     "Networks",
     "NonSaturating",
+    "PathLength",
+    "Relativistic",
     "Saturating",
+    "Wasserstein",
     "build",
     "interpolate",
     "load",

@@ -1,19 +1,26 @@
-"""The training loop of the adversarial game: Goodfellow et al. 2014, algorithm 1, with one discriminator step each."""
+"""The training loop of the adversarial game: Goodfellow et al. 2014, algorithm 1, with one discriminator step each.
+
+What each player minimises in a step, and whether it has a turn at all, is said by `gencore.gan.turns`.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from gencore.data import Batches, to_uint8
-from gencore.gan.objectives import Draw, Networks
+from gencore.data import to_uint8
+from gencore.gan.examples import Examples, split
+from gencore.gan.objectives import Networks, ask
 from gencore.gan.recipes import GANRecipe
 from gencore.gan.sampling import build, sample
+from gencore.gan.turns import turns
+from gencore.networks.progressive import reduce_to
+from gencore.networks.spectral import follow_spectrum
 from gencore.plots.grids import save_grid
-from gencore.training import device as devices, distributed, rng
+from gencore.training import device as devices, distributed
 from gencore.training.ema import EMA
 from gencore.training.log import Extra
-from gencore.training.loss import add_parts
+from gencore.training.loss import add_losses, add_parts
 from gencore.training.optimiser import set_learning_rate
 from gencore.training.run import REPLAY_SAMPLES, Run
 
@@ -56,8 +63,7 @@ def train(
     """
     device = devices.pick_device(device)
     distributed.start(device)
-    rank, world_size = distributed.rank(), distributed.world_size()
-    batches = Batches(recipe.data.load("train"), recipe.batch_size, recipe.seed, device, rank, world_size)
+    examples = Examples(recipe, recipe.data.load("train"), device)
     # Channels last: a step takes 12 % less time on a CPU, and the gradients are the same but for rounding.
     networks = Networks(*(network.to(device, memory_format=torch.channels_last) for network in build(recipe)))
     ema = EMA(networks.generator, recipe.ema_half_life)
@@ -66,42 +72,51 @@ def train(
     if compile:
         for network in networks:
             network.compile()
-    # Each player learns through its replicated self and looks at the other one plainly.
-    replicas = Networks(*(distributed.replicate(network) for network in networks))
-    for_discriminator = Networks(networks.generator, replicas.discriminator)
 
     while not run.done:
-        seen = run.images_seen
-        x = batches.at(seen).x  # (B, C, H, W)
-        shape = recipe.batch_size, recipe.network.latent
-        z = rng.normal(shape, recipe.seed, seen, "latent", rank, world_size, device)  # (B, latent)
+        seen, parts = run.images_seen, {}
+        x, cond, draw, changes = examples.at(seen)  # (B, C, H, W), (B, K) or None, latents (B, latent), (2, B, 7) or None
+        due = turns(recipe, seen // recipe.batch_size)
         for optimiser, lr in zip(optimisers, recipe.optimiser.learning_rates(seen, recipe.images), strict=True):
             set_learning_rate(optimiser, lr)
-        with devices.autocast(device, recipe.precision):
-            fake = replicas.generator(z)  # (B, C, H, W), made once and shown to both players
+        if recipe.growth is not None:
+            level = recipe.growth.level(seen, recipe.network.levels)
+            for network in (*networks, ema.network):
+                network.grow_to(level)
+            x = reduce_to(x, level)
+        with devices.autocast(device, recipe.precision), torch.set_grad_enabled(bool(due.generator)):
+            fake = ask(networks.generator, draw.z, cond)  # (B, C, H, W), made once and shown to both players
+            if recipe.augmentation is not None:
+                x, fake = recipe.augmentation(x, changes[0]), recipe.augmentation(fake, changes[1])
         shown = fake.detach().requires_grad_()  # gathers what the generator is told about each pixel
-        pieces = list(zip(*(tensor.chunk(recipe.micro_batches) for tensor in (x, z, shown)), strict=True))
-        parts: dict[str, torch.Tensor] = {}
+        pieces = split(recipe.micro_batches, x, cond, draw, shown)
 
-        for number, (x_piece, z_piece, shown_piece) in enumerate(pieces, start=1):
-            share = len(x_piece) / len(x)
-            with distributed.gradients_wait(replicas.discriminator, number < len(pieces)):
-                with devices.autocast(device, recipe.precision):
-                    loss = recipe.objective.discriminator(for_discriminator, x_piece, None, Draw(z_piece), shown_piece)
-                (share * loss.total).backward()
+        weights = list(networks.discriminator.parameters())
+        for piece, share in pieces:
+            with devices.autocast(device, recipe.precision):
+                loss = add_losses(each(networks, *piece) for each in due.discriminator)
+            (share * loss.total).backward(inputs=weights)
             add_parts(parts, loss.parts, share)
+        distributed.average_gradients(weights)
         optimisers.discriminator.step()
         optimisers.discriminator.zero_grad()
+        follow_spectrum(networks.discriminator)
 
-        for x_piece, z_piece, shown_piece in pieces:
-            share = len(x_piece) / len(x)
-            with devices.autocast(device, recipe.precision):
-                loss = recipe.objective.generator(networks, x_piece, None, Draw(z_piece), shown_piece)
-            (share * loss.total).backward(inputs=[shown])  # through the discriminator, which learns nothing from it
-            add_parts(parts, loss.parts, share)
-        fake.backward(shown.grad)
-        optimisers.generator.step()
-        optimisers.generator.zero_grad()
+        if due.generator:
+            weights, moves = list(networks.generator.parameters()), {}
+            for piece, share in pieces:
+                with devices.autocast(device, recipe.precision):
+                    loss = add_losses(each(networks, *piece) for each in due.generator)
+                # Through the discriminator, which learns nothing from it, to the pictures; paths end at the weights.
+                (share * loss.total).backward(inputs=[shown, *weights])
+                add_parts(parts, loss.parts, share)
+                add_parts(moves, loss.moves, share)
+            fake.backward(shown.grad)
+            distributed.average_gradients(weights)
+            optimisers.generator.step()
+            optimisers.generator.zero_grad()
+            for name, value in moves.items():
+                networks.generator.get_buffer(name).copy_(distributed.mean_over_processes(value))
 
         run.count(parts)
         ema.update(networks.generator, run.images_seen, recipe.batch_size)

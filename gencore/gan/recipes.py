@@ -6,9 +6,17 @@ import torch
 from torch import nn
 
 from gencore.data import CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist
+from gencore.data.told import Told
 from gencore.errors import InputError
-from gencore.gan.objectives import NonSaturating, Saturating
+from gencore.gan.augmentation import Augmentation
+from gencore.gan.objectives import NonSaturating
+from gencore.gan.penalties import Codes, PathLength
+from gencore.gan.turns import Objective, Penalties
+from gencore.networks.conditional_dcgan import ConditionalDCGAN
 from gencore.networks.dcgan import DCGAN
+from gencore.networks.infogan import InfoGAN
+from gencore.networks.progressive import Progressive
+from gencore.networks.stylegan2 import StyleGAN2
 from gencore.training.device import Precision
 
 
@@ -49,6 +57,28 @@ class Adam:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """When a growing pair of networks takes up its levels: each is faded in over a phase, then has a phase for itself.
+
+    Attributes
+    ----------
+    phase : int
+        Training images of a phase.
+    """
+
+    phase: int = 50_000
+
+    def __post_init__(self) -> None:
+        if self.phase < 1:
+            raise InputError(f"growth.phase is {self.phase}; it must be at least 1 image")
+
+    def level(self, images_seen: int, levels: int) -> float:
+        """Return the level after so many images: k stands for the k-th resolution, k + 0.5 for the next one half faded in."""
+        stage, into = divmod(images_seen, 2 * self.phase)  # a stage: one phase of rest, one of fading
+        return float(min(levels, stage + max(0.0, into / self.phase - 1)))  # (SB.1)
+
+
+@dataclass(frozen=True)
 class GANRecipe:
     """All that decides what a GAN training does; nothing that only decides how fast it runs.
 
@@ -56,10 +86,22 @@ class GANRecipe:
     ----------
     data : data spec
         What to learn from.
-    network : DCGAN
+    network : DCGAN, ConditionalDCGAN, InfoGAN, Progressive or StyleGAN2
         Sizes of generator and discriminator; size and channels must be those of the data.
-    objective : NonSaturating or Saturating
+    objective : NonSaturating, Saturating, LeastSquares, Hinge, Wasserstein or Relativistic
         What the players minimise.
+    penalties : tuple of GradientPenalty, R1, R2, PathLength or Codes
+        What is added to that, at its times.
+    augmentation : Augmentation, optional
+        How pictures are changed before the discriminator sees them.
+    told : tuple of "class" or "style"
+        Of what both players are told of each picture.
+    mirror : bool
+        Whether half of the training pictures are shown mirrored. The networks are told which, by a last condition.
+    generator_every : int
+        The generator learns in one step of so many, the discriminator in all.
+    growth : Growth, optional
+        When a `Progressive` network grows.
     optimiser : Adam
         How they do it.
     images : int
@@ -82,8 +124,14 @@ class GANRecipe:
     """
 
     data: Digits | Emoji | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
-    network: DCGAN
-    objective: NonSaturating | Saturating = NonSaturating()
+    network: DCGAN | ConditionalDCGAN | InfoGAN | Progressive | StyleGAN2
+    objective: Objective = NonSaturating()
+    penalties: Penalties = ()
+    augmentation: Augmentation | None = None
+    told: Told = ()
+    mirror: bool = False
+    generator_every: int = 1
+    growth: Growth | None = None
     optimiser: Adam = Adam()
     images: int = 400_000
     batch_size: int = 64
@@ -99,9 +147,23 @@ class GANRecipe:
             ours, theirs = getattr(self.network, field), getattr(self.data, field)
             if ours != theirs:
                 raise InputError(f"network.{field} is {ours}, but the data have {theirs}; make them equal")
-        for field in ("images", "batch_size", "micro_batches", "log_every", "checkpoint_every"):
+        for field in ("images", "batch_size", "micro_batches", "generator_every", "log_every", "checkpoint_every"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be at least 1")
+        if len(self.conditions) != len(self.told) + self.mirror:
+            told = len(self.told) + self.mirror
+            raise InputError(f"network.conditions: {len(self.conditions)} of them, but told and mirror give {told}")
+        if (self.growth is not None) != isinstance(self.network, Progressive):
+            raise InputError("growth: a Progressive network needs it, and no other can have it")
+        if isinstance(self.network, StyleGAN2) < any(isinstance(each, PathLength) for each in self.penalties):
+            raise InputError("penalties: PathLength needs a network with styles; take StyleGAN2 or leave it out")
+        if isinstance(self.network, InfoGAN) < any(isinstance(each, Codes) for each in self.penalties):
+            raise InputError("penalties: Codes needs a network that reads them; take InfoGAN or leave it out")
+
+    @property
+    def conditions(self) -> tuple[int, ...]:
+        """How many values each condition has for the networks; empty if they are told nothing."""
+        return getattr(self.network, "conditions", ())
 
 
 def dcgan_digits() -> GANRecipe:

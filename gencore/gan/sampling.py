@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gencore.gan.objectives import Networks
+from gencore.data.told import asked_for, check_conditions, with_mirrored
+from gencore.errors import InputError
+from gencore.gan.objectives import Networks, ask
 from gencore.gan.recipes import GANRecipe
-from gencore.networks.dcgan import Discriminator, Generator
 from gencore.training import checkpoint, rng
 
 
@@ -15,7 +16,7 @@ def build(recipe: GANRecipe) -> Networks:
     """Build both networks with the weights that the recipe's seed draws."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return Networks(Generator(recipe.network), Discriminator(recipe.network))
+        return Networks(*recipe.network.build())
 
 
 def load(folder: Path | str) -> tuple[Networks, GANRecipe]:
@@ -43,9 +44,14 @@ def load(folder: Path | str) -> tuple[Networks, GANRecipe]:
 
 @torch.inference_mode()
 def sample(
-    model: tuple[Networks, GANRecipe], count: int, seed: int, first: int = 0, batch_size: int = 256
+    model: tuple[Networks, GANRecipe],
+    count: int,
+    seed: int,
+    first: int = 0,
+    batch_size: int = 256,
+    cond: Tensor | None = None,
 ) -> Tensor:
-    """Draw images; image ``i`` depends on ``(seed, i)`` only, not on how many are drawn with it.
+    """Draw images; image ``i`` depends on ``(seed, i)`` and on its condition only, not on how many are drawn with it.
 
     Parameters
     ----------
@@ -57,18 +63,33 @@ def sample(
         Number of the first image in the series.
     batch_size : int
         Images computed at once.
+    cond : Tensor, optional
+        What each picture is to show, int64 ``(count, len(recipe.told))``. By default what training pictures show, drawn
+        from them at random.
 
     Returns
     -------
     Tensor
         float32 ``(count, C, H, W)`` in [-1, 1], on the CPU.
+
+    Raises
+    ------
+    InputError
+        If the conditions do not fit.
     """
     (generator, _), recipe = model
-    device, end = next(generator.parameters()).device, first + count
+    device = next(generator.parameters()).device
+    cond = asked_for(recipe, count, seed, first) if cond is None else cond
+    check_conditions(recipe, cond, count)
+    if (cond == cond.new_tensor(recipe.conditions[: len(recipe.told)])).any():
+        raise InputError(f"cond: the networks of this family are always told; {recipe.told} have {recipe.conditions} values")
+    told = with_mirrored(recipe, cond, torch.zeros(count, dtype=torch.int64)).to(device)
     images = torch.empty(count, recipe.network.channels, recipe.network.size, recipe.network.size)
-    for i in range(first, end, batch_size):
-        z = rng.normal_per_image(min(batch_size, end - i), (recipe.network.latent,), seed, i)  # (B, latent)
-        images[i - first : i - first + len(z)] = generator(z.to(device))  # (B, C, H, W)
+    for start in range(0, count, batch_size):
+        size = min(batch_size, count - start)
+        z = rng.normal_per_image(size, (recipe.network.latent,), seed, first + start).to(device)  # (B, latent)
+        drawn = ask(generator, z, told[start : start + size] if recipe.conditions else None)
+        images[start : start + size] = drawn.clamp(-1, 1)  # (B, C, H, W)
     return images
 
 

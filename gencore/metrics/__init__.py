@@ -1,8 +1,8 @@
 """Metrics: how near is a set of samples to real images, and on which features was that measured?
 
 `evaluate` reports everything at once. The parts: `frechet_distance`, `kernel_distance`, `precision_recall` and
-`density_coverage` on features from `DigitFeatures`, `SqueezeNetFeatures` or `InceptionFeatures`; `energy_distance` for
-points in few dimensions; `nearest_neighbours` to look for memorised images.
+`density_coverage` on features from `DigitFeatures`, `SqueezeNetFeatures` or `InceptionFeatures`; `energy_distance` and
+`modes_covered` for points in few dimensions; `nearest_neighbours` to look for memorised images.
 
 The digit classifier is trained here too: `train`, `load` and `measure` are the doors that each family has.
 
@@ -23,6 +23,7 @@ from gencore.metrics.judge import load, measure
 from gencore.metrics.kid import KernelDistance, cubic_kernel, kernel_distance, mmd2
 from gencore.metrics.loop import train
 from gencore.metrics.memorisation import nearest_neighbours
+from gencore.metrics.modes import Modes, modes_covered
 from gencore.metrics.precision_recall import PrecisionRecall, precision_recall
 from gencore.metrics.report import ClassShares, Measure, Report, evaluate
 
@@ -34,6 +35,7 @@ __all__ = [
     "InceptionFeatures",
     "KernelDistance",
     "Measure",
+    "Modes",
     "PerceptualDistance",
     "PrecisionRecall",
     "Report",
@@ -49,6 +51,7 @@ __all__ = [
     "load",
     "measure",
     "mmd2",
+    "modes_covered",
     "mutual_information",
     "mutual_information_gap",
     "nearest_neighbours",

@@ -51,6 +51,16 @@ def gradients_wait(network: nn.Module, more: bool) -> ContextManager:
     return network.no_sync() if more and isinstance(network, DistributedDataParallel) else contextlib.nullcontext()
 
 
+def average_gradients(weights: list[nn.Parameter]) -> None:
+    """Average gradients over processes, in one message; those of weights that had no part stay None."""
+    if world_size() == 1:
+        return
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    together = mean_over_processes(torch.cat([each.flatten() for each in gradients]))
+    for each, mean in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
+        each.copy_(mean.view_as(each))
+
+
 def wait_for_all() -> None:
     """Wait until every process has come here."""
     if dist.is_initialized():

@@ -1,5 +1,6 @@
 """The value an objective returns, and the guard that stops a run when it is no longer a number."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,15 @@ class Loss(NamedTuple):
     picture: Tensor | None = None
 
 
+def add_losses(losses: Iterable[Loss]) -> Loss:
+    """Return the sum of losses, with the parts and moves of all; the picture is that of the first."""
+    first, *others = losses
+    total, parts, moves = first.total, dict(first.parts), dict(first.moves)
+    for each in others:
+        total, parts, moves = total + each.total, parts | each.parts, moves | each.moves
+    return first._replace(total=total, parts=parts, moves=moves)
+
+
 def add_parts(total: dict[str, Tensor], parts: dict[str, Tensor], share: float) -> None:
     """Add the parts of a micro-batch, which holds this share of the batch, to those of the batch, in place."""
     for name, value in parts.items():
@@ -44,8 +54,8 @@ class LossWindow:
     """The loss parts of the steps since the last report, kept on the device.
 
     Reading a number back from a GPU makes the processor wait for it, and asking other processes for theirs makes it
-    wait for them. So each step only stores its parts; ``report`` reads a whole window at once, averages it over steps and
-    processes, and finds the first step that was not finite.
+    wait for them. So each step only stores its parts; ``report`` reads a whole window at once, averages it over processes
+    and over those steps that had the part, and finds the first step that was not finite.
     """
 
     def __init__(self) -> None:
@@ -67,16 +77,19 @@ class LossWindow:
         """
         if not self._parts:
             return {}
-        names = list(self._parts[0])
-        rows = [torch.stack([parts[name].float() for parts in self._parts]) for name in names]
-        values = distributed.mean_over_processes(torch.stack(rows)).cpu()  # (names, steps), of the global batch
-        for name, row in zip(names, values, strict=True):
+        names = list(dict.fromkeys(name for parts in self._parts for name in parts))
+        steps = [[step for step, parts in zip(self._steps, self._parts, strict=True) if name in parts] for name in names]
+        rows = [torch.stack([parts[name].float() for parts in self._parts if name in parts]) for name in names]
+        values = distributed.mean_over_processes(torch.cat(rows)).cpu()  # of the global batch, read at once
+        means = {}
+        for name, moments, row in zip(names, steps, values.split([len(row) for row in rows]), strict=True):
             if len(bad := (~row.isfinite()).nonzero()):
                 first = int(bad[0])
                 raise NonFiniteLoss(
-                    f"loss part {name!r} became {row[first].item()} at step {self._steps[first]}; "
+                    f"loss part {name!r} became {row[first].item()} at step {moments[first]}; "
                     "the last checkpoint is kept. Lower the learning rate or use fp32, then resume."
                 )
+            means[name] = row.mean().item()
         self._steps.clear()
         self._parts.clear()
-        return dict(zip(names, values.mean(1).tolist(), strict=True))
+        return means

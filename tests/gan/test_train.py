@@ -75,8 +75,8 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     """SIGKILL in the middle, through the command line; then the same command again."""
     command = [sys.executable, "-m", "gencore", "train", "gan.recipes.dcgan_digits", "--device", "cpu"]
     command += ["--images", "6400", "--batch-size", "16", "--checkpoint-every", "160", "--log-every", "160"]
-    command += ["--network.size", "14", "--network.latent", "8", "--network.width", "8"]
     command += ["data:digits", "--data.size", "14"]
+    command += ["network:dcgan", "--network.size", "14", "--network.latent", "8", "--network.width", "8"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen([*command[:5], "--folder", killed, *command[5:]], env=environment, stderr=subprocess.DEVNULL)
@@ -150,25 +150,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-
 from gencore import gan
 from gencore.training import distributed
 from tests.gan import test_train
 
-sent, replicate = [], distributed.replicate
+sent, average = [], distributed.average_gradients
 
 
-def counted(network):
-    replica = replicate(network)
-    replica.register_comm_hook(None, lambda group, bucket: sent.append(1) or allreduce_hook(group, bucket))
-    return replica
+def counted(weights):
+    sent.append(1)
+    average(weights)
 
 
 folder = Path(sys.argv[1])
 for _ in gan.train(test_train.INDEPENDENT, folder / "run", device="cpu"):
     pass
-distributed.replicate = counted
+distributed.average_gradients = counted
 found = test_train.gradients(replace(test_train.INDEPENDENT, micro_batches=2))
 if distributed.rank() == 0:
     torch.save({"gradients": found, "sent": len(sent)}, folder / "found.pt")
