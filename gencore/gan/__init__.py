@@ -14,7 +14,7 @@ from gencore.gan.objectives import (
 )
 from gencore.gan.penalties import R1, R2, Codes, GradientPenalty, PathLength
 from gencore.gan.recipes import GANRecipe, Growth
-from gencore.gan.sampling import build, interpolate, load, parameters, sample
+from gencore.gan.sampling import build, first_stage, interpolate, load, parameters, sample
 
 __all__ = [
     "R1",
@@ -34,6 +34,7 @@ __all__ = [
     "Saturating",
     "Wasserstein",
     "build",
+    "first_stage",
     "interpolate",
     "load",
     "parameters",

@@ -6,13 +6,14 @@ All of it follows from the recipe's seed and the images seen.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gencore.data import Batches, ImageSet
+from gencore.data import Batches, ImageSet, to_float
 from gencore.data.told import conditions, with_mirrored
 from gencore.gan.augmentation import NUMBERS
 from gencore.gan.objectives import Draw
 from gencore.gan.recipes import GANRecipe
+from gencore.networks.first_stage import CodeModel
 from gencore.training import distributed, rng
 
 
@@ -22,7 +23,7 @@ class Example(NamedTuple):
     Attributes
     ----------
     x : Tensor
-        Pictures, ``(B, C, H, W)`` in [-1, 1].
+        Pictures in [-1, 1] or standardised codes, ``(B, C, H, W)``.
     cond : Tensor, optional
         What is told of each, int64 ``(B, K)``; generated pictures are asked for with the same.
     draw : Draw
@@ -46,6 +47,8 @@ class Examples:
         What is told and mirrored, and the seed.
     data : ImageSet
         The training images.
+    generator : Module
+        One that paints codes has its first stage, and here measures their mean and standard deviation.
     device : torch.device
         Where the examples live.
 
@@ -55,20 +58,27 @@ class Examples:
         If the data do not fit the networks' conditions.
     """
 
-    def __init__(self, recipe: GANRecipe, data: ImageSet, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
+    def __init__(self, recipe: GANRecipe, data: ImageSet, generator: nn.Module, device: torch.device) -> None:
+        self.recipe, self.device, self.count = recipe, device, len(data)
         self._rank, self._world_size = distributed.rank(), distributed.world_size()
         self._batches = Batches(data, recipe.batch_size, recipe.seed, device, self._rank, self._world_size)
         self._table = conditions(recipe, data).to(device)  # (N, K)
+        self._codes = None
+        if isinstance(generator, CodeModel):
+            x = to_float(data.images).to(device)
+            # A mirrored picture's codes are not its codes mirrored: both are encoded, the mirrored ones from place N on.
+            self._codes = generator.standardise(torch.cat([x, x.flip(3)]) if recipe.mirror else x)
 
     def at(self, seen: int) -> Example:
         """Return this process's share of the batch that comes after ``seen`` images."""
         recipe, batch = self.recipe, self._batches.at(seen)
-        x, cond = batch.x, self._table[batch.index]
+        x, place, cond = batch.x, batch.index, self._table[batch.index]
         if recipe.mirror:
             mirrored = self._uniform(seen, "mirror") < 0.5
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+            place = place + self.count * mirrored
             cond = with_mirrored(recipe, cond, mirrored.long())
+        x = x if self._codes is None else self._codes[place]
         z = self._normal(seen, "latent", recipe.network.latent)
         draw = Draw(z, self._uniform(seen, "between"), self._normal(seen, "direction", *x.shape[1:]))
         changes = None

@@ -13,6 +13,7 @@ from gencore.gan.objectives import NonSaturating
 from gencore.gan.penalties import Codes, PathLength
 from gencore.gan.turns import Objective, Penalties
 from gencore.networks.conditional_dcgan import ConditionalDCGAN
+from gencore.networks.coded_stylegan2 import CodedStyleGAN2
 from gencore.networks.dcgan import DCGAN
 from gencore.networks.infogan import InfoGAN
 from gencore.networks.progressive import Progressive
@@ -86,7 +87,7 @@ class GANRecipe:
     ----------
     data : data spec
         What to learn from.
-    network : DCGAN, ConditionalDCGAN, InfoGAN, Progressive or StyleGAN2
+    network : DCGAN, ConditionalDCGAN, InfoGAN, Progressive, StyleGAN2 or CodedStyleGAN2
         Sizes of generator and discriminator; size and channels must be those of the data.
     objective : NonSaturating, Saturating, LeastSquares, Hinge, Wasserstein or Relativistic
         What the players minimise.
@@ -102,6 +103,8 @@ class GANRecipe:
         The generator learns in one step of so many, the discriminator in all.
     growth : Growth, optional
         When a `Progressive` network grows.
+    first_stage : str, optional
+        Name of the zoo's autoencoder on whose codes a `CodedStyleGAN2` works.
     optimiser : Adam
         How they do it.
     images : int
@@ -124,7 +127,7 @@ class GANRecipe:
     """
 
     data: Digits | Emoji | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
-    network: DCGAN | ConditionalDCGAN | InfoGAN | Progressive | StyleGAN2
+    network: DCGAN | ConditionalDCGAN | InfoGAN | Progressive | StyleGAN2 | CodedStyleGAN2
     objective: Objective = NonSaturating()
     penalties: Penalties = ()
     augmentation: Augmentation | None = None
@@ -132,6 +135,7 @@ class GANRecipe:
     mirror: bool = False
     generator_every: int = 1
     growth: Growth | None = None
+    first_stage: str | None = None
     optimiser: Adam = Adam()
     images: int = 400_000
     batch_size: int = 64
@@ -155,7 +159,9 @@ class GANRecipe:
             raise InputError(f"network.conditions: {len(self.conditions)} of them, but told and mirror give {told}")
         if (self.growth is not None) != isinstance(self.network, Progressive):
             raise InputError("growth: a Progressive network needs it, and no other can have it")
-        if isinstance(self.network, StyleGAN2) < any(isinstance(each, PathLength) for each in self.penalties):
+        if (self.first_stage is not None) != isinstance(self.network, CodedStyleGAN2):
+            raise InputError("first_stage: a network that works on codes needs it, and no other can have it")
+        if isinstance(self.network, StyleGAN2 | CodedStyleGAN2) < any(isinstance(each, PathLength) for each in self.penalties):
             raise InputError("penalties: PathLength needs a network with styles; take StyleGAN2 or leave it out")
         if isinstance(self.network, InfoGAN) < any(isinstance(each, Codes) for each in self.penalties):
             raise InputError("penalties: Codes needs a network that reads them; take InfoGAN or leave it out")

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gencore.data.told import asked_for, check_conditions, with_mirrored
 from gencore.errors import InputError
 from gencore.gan.objectives import Networks, ask
 from gencore.gan.recipes import GANRecipe
+from gencore.networks.first_stage import CodeModel, pass_in
 from gencore.training import checkpoint, rng
 
 
@@ -19,13 +20,15 @@ def build(recipe: GANRecipe) -> Networks:
         return Networks(*recipe.network.build())
 
 
-def load(folder: Path | str) -> tuple[Networks, GANRecipe]:
+def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Networks, GANRecipe]:
     """Load a trained pair from a zoo folder or from the newest checkpoint of a run.
 
     Parameters
     ----------
     folder : Path or str
         ``gencore.zoo.folder(name)``, or a run's folder.
+    first_stage : Module, optional
+        For a generator of codes: the network of the model that ``recipe.first_stage`` names.
 
     Returns
     -------
@@ -37,9 +40,11 @@ def load(folder: Path | str) -> tuple[Networks, GANRecipe]:
     Raises
     ------
     InputError
-        If a file is missing, damaged, or does not fit the recipe.
+        If a file is missing, damaged, or does not fit the recipe, or if the first stage is missing or another.
     """
-    return checkpoint.load_model(folder, GANRecipe, build)
+    networks, recipe = checkpoint.load_model(folder, GANRecipe, build)
+    pass_in(networks.generator, first_stage, recipe.first_stage)
+    return networks, recipe
 
 
 @torch.inference_mode()
@@ -89,14 +94,22 @@ def sample(
         size = min(batch_size, count - start)
         z = rng.normal_per_image(size, (recipe.network.latent,), seed, first + start).to(device)  # (B, latent)
         drawn = ask(generator, z, told[start : start + size] if recipe.conditions else None)
+        if isinstance(generator, CodeModel):
+            drawn = generator.decode(drawn)
         images[start : start + size] = drawn.clamp(-1, 1)  # (B, C, H, W)
     return images
 
 
 def parameters(model: tuple[Networks, GANRecipe]) -> int:
-    """Return how many parameters it takes to draw: the generator's."""
+    """Return how many parameters it takes to draw: the generator's, and its first stage's decoder's if it has one."""
     (generator, _), _ = model
-    return sum(p.numel() for p in generator.parameters())
+    parts = [generator, generator.first.decoder] if isinstance(generator, CodeModel) else [generator]
+    return sum(p.numel() for part in parts for p in part.parameters())
+
+
+def first_stage(recipe: GANRecipe) -> str | None:
+    """Name of the zoo's model that `train` and `load` are to be given as ``first_stage``, or None."""
+    return recipe.first_stage
 
 
 def interpolate(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
