@@ -1,19 +1,35 @@
 """StyleGAN2: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN".
 
 https://arxiv.org/abs/1912.04958: a mapping network turns the latent into a style w; each convolution of the synthesis
-network is modulated by it and demodulated (section 2.2, equations 1 and 3), noise is added to each map, and colours are
-summed over resolutions (figure 7b); the discriminator is residual (figure 7c). Mapping network, learned constant and style
-mixing are those of Karras et al. 2019, https://arxiv.org/abs/1812.04948, sections 2 and 3.1; conditions enter the mapping
-network and the discriminator's last layer as in Karras et al. 2020 (ADA), https://arxiv.org/abs/2006.06676, appendix B.
+network is modulated by it and demodulated (section 2.2, equations 1 and 3), noise is added to each map, and colours
+are summed over resolutions (figure 7b); the discriminator is residual (figure 7c). Mapping network, learned constant
+and style mixing are those of Karras et al. 2019, https://arxiv.org/abs/1812.04948, sections 2 and 3.1, and appendix C
+for the mapping network's learning rate; conditions enter the mapping network as in Karras et al. 2020 (ADA),
+https://arxiv.org/abs/2006.06676, and the discriminator's verdict as in Miyato & Koyama 2018,
+https://arxiv.org/abs/1802.05637, equation 3, their vectors normalised as in ADA.
 Equation numbers (SB.n) are those of the chapter "Styles".
 
-All randomness is read from one vector of standard normal numbers: a style's, those of the noise maps, and, for training,
-those of a second style and of the layer from which it takes over. A generator in evaluation mode reads the first two only.
+All randomness is read from one vector of standard normal numbers: a style's, those of the noise maps, and, for
+training, those of a second style and of the layer from which it takes over. A generator in evaluation mode reads the
+first two only.
 
-Deviations: activations are scaled before and after a convolution instead of its weights, which is the same (equation 3) and
-needs no convolution of its own for each picture. Where the resolution changes, the convolution works on the smaller map,
-at a quarter of the cost; enlarging is bilinear, which is the paper's filter [1, 3, 3, 1], and reducing takes means, a
-narrower one. With ``patch`` 2 the finest map has half the picture's side, and each of its places paints 2x2 pixels.
+Deviations:
+
+- Activations are scaled before and after a convolution instead of its weights, which is the same (equation 3) and
+  needs no convolution of its own for each picture.
+- Where the resolution changes, the convolution works on the smaller map, at a quarter of the cost. Enlarging is
+  bilinear, which is the paper's filter [1, 3, 3, 1], but repeats the edge where that meets zeros; reducing takes
+  means, a narrower filter.
+- A resolution's colours take the style of its last convolution, where the paper's code gives them the next one's. All
+  resolutions share one bias of colours.
+- In the mapping network and the discriminator, He's constant multiplies the weights, and in the paper's code biases
+  too.
+- The discriminator has no mapping network for conditions, and its verdict a part that does not hear them. The vectors
+  of several conditions are summed.
+- No running mean of w is kept; truncation can take the mean of many.
+- With ``patch`` 2 the finest map has half the picture's side, and each of its places paints and sees 2x2 pixels. With
+  it, or with ``convolutions`` 1, the layers to and from colours see their neighbours, too.
+- The smallest resolution may be 4, 5, 6 or 7, and widths are small.
 """
 
 import math
@@ -42,7 +58,7 @@ class StyleGAN2:
     style : int
         Numbers of a latent's style, and length of w.
     mapping : int
-        Layers of the mapping network.
+        Layers of the mapping network, 8 in the paper. With none, and nothing told, w is the normalised latent.
     width : int
         Channels of the finest map; each level below has twice as many, up to ``max_width``.
     max_width : int
@@ -50,11 +66,12 @@ class StyleGAN2:
     judge_width, judge_max_width : int
         The same of the discriminator.
     convolutions : int
-        Of each resolution above the smallest, in both networks: 2 as in the paper, or 1, which takes a third of the time.
+        Of each resolution above the smallest, in both networks: 2 as in the paper, or 1, which is about a third of the
+        work.
     patch : int
         Side, in pixels, of what one place of the finest map paints or sees.
     conditions : tuple of int
-        How many values each condition has.
+        How many values each condition has; each must be told.
     noise : bool
         Whether each layer of the synthesis adds noise.
     mixing : float
@@ -76,12 +93,20 @@ class StyleGAN2:
     mixing: float = 0.9
 
     def __post_init__(self) -> None:
+        for name in ("channels", "style", "width", "max_width", "judge_width", "judge_max_width"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if self.patch < 1 or self.size % self.patch:
             raise InputError(f"patch {self.patch} does not divide the size {self.size}; take 1 or 2")
-        if self.sides[-1] * self.patch != self.size:
-            raise InputError(f"size {self.size} over patch {self.patch} is not 4 to 7 times a power of two; use 28, 32, ...")
+        if self.size < 4 * self.patch or self.sides[-1] * self.patch != self.size:
+            over = f"size {self.size} over patch {self.patch}"
+            raise InputError(f"{over} is not 4, 5, 6 or 7 times a power of two; use 28, 32, 64, ...")
         if self.convolutions not in (1, 2):
             raise InputError(f"convolutions is {self.convolutions}; each resolution has 1 or 2")
+        if self.conditions and min(self.conditions) < 1:
+            raise InputError(f"conditions {self.conditions}: each has 1 value or more")
+        if self.mapping < bool(self.conditions):
+            raise InputError(f"mapping is {self.mapping}; take 1 layer or more, or none if there are no conditions")
         if not 0 <= self.mixing <= 1:
             raise InputError(f"mixing is {self.mixing}; it is a share, from 0 to 1")
 
@@ -106,7 +131,7 @@ class StyleGAN2:
 
     @property
     def latent(self) -> int:
-        """How many normal numbers the generator reads for one picture."""
+        """How many normal numbers one picture takes; a generator that does not mix styles leaves the last unread."""
         return 2 * self.style + 1 + (sum(side**2 for side in self.sides) if self.noise else 0)
 
     def build(self) -> "tuple[Generator, Discriminator]":
@@ -114,9 +139,9 @@ class StyleGAN2:
         return Generator(self), Discriminator(self)
 
 
-def widths(smallest_first: int, width: int, max_width: int) -> list[int]:
-    """Return the channels of each resolution, from the smallest to the full one."""
-    return [min(width << level, max_width) for level in range(smallest_first, -1, -1)]
+def widths(levels: int, width: int, max_width: int) -> list[int]:
+    """Return the channels of each resolution, from the smallest to the one ``levels`` doublings above it."""
+    return [min(width << level, max_width) for level in range(levels, -1, -1)]
 
 
 class Mapping(nn.Module):
@@ -137,14 +162,32 @@ class Mapping(nn.Module):
         self.layers = nn.ModuleList(EqualLinear(a, b, lr_multiplier=0.01) for a, b in zip(lengths, lengths[1:]))
 
     def forward(self, z: Tensor, cond: Tensor | None) -> Tensor:
-        """Return ``(B, style)`` for the latent's style numbers ``(B, style)`` and conditions ``(B, K)``."""
+        """Return ``(B, style)`` for the latent's style numbers ``(B, style)`` and conditions ``(B, K)``.
+
+        Errors as in `told`.
+        """
         h = normalise(z)
-        if len(self.tables):
-            told = sum(table(column) for column, table in zip(cond.unbind(1), self.tables, strict=True))
-            h = torch.cat([h, normalise(told)], 1)  # (B, 2 style)
+        if vectors := told(self.tables, cond, len(z)):
+            h = torch.cat([h, normalise(sum(vectors))], 1)  # (B, 2 style)
         for layer in self.layers:
             h = leaky_relu(layer(h), 0.2)
         return h
+
+
+def told(tables: nn.ModuleList, cond: Tensor | None, batch: int) -> list[Tensor]:
+    """Return the vectors ``(batch, N)`` of each condition, for conditions, int64 ``(batch, K)``.
+
+    Raises
+    ------
+    InputError
+        If conditions are missing, or there are more or fewer than tables or pictures.
+    """
+    if cond is None and not len(tables):
+        return []
+    if cond is None or cond.shape != (batch, len(tables)):
+        given = None if cond is None else tuple(cond.shape)
+        raise InputError(f"conditions {given}: this network takes {(batch, len(tables))}")
+    return [table(column) for column, table in zip(cond.unbind(1), tables, strict=True)]
 
 
 def normalise(vectors: Tensor) -> Tensor:
@@ -180,7 +223,7 @@ class ModulatedConv(nn.Module):
         weight = self.scale * self.weight
         h = conv2d(h * s[:, :, None, None], weight, padding=self.weight.shape[2] // 2)  # equation 1
         if self.demodulate:
-            squares = s.float().square() @ weight.square().sum((2, 3)).mT  # (B, out_channels)
+            squares = s.square() @ weight.square().sum((2, 3)).mT  # (B, out_channels)
             h = h * (squares + 1e-8).rsqrt().to(h)[:, :, None, None]  # equation 3
         return h
 
@@ -202,7 +245,7 @@ class StyledLayer(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, style: int, double: bool, noise: bool) -> None:
         super().__init__()
-        self.double = double
+        self.doubles = double  # nn.Module.double is a method
         self.conv = ModulatedConv(channels, out_channels, 3, style)
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.strength = nn.Parameter(torch.zeros(())) if noise else None  # the network learns how much noise it wants
@@ -210,7 +253,7 @@ class StyledLayer(nn.Module):
     def forward(self, h: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         """Return ``(B, out_channels, H, W)``, for noise ``(B, 1, H, W)`` if there is any."""
         h = self.conv(h, w)
-        h = enlarge(h) if self.double else h
+        h = enlarge(h) if self.doubles else h
         if noise is not None:
             h = h + self.strength.to(h) * noise.to(h)
         return HE * leaky_relu(h + self.bias.to(h)[:, None, None], 0.2)
@@ -249,11 +292,22 @@ class Generator(nn.Module):
         self.register_buffer("mean_path", torch.zeros(()))  # for the path length penalty
 
     def forward(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return pictures ``(B, channels, size, size)``, about in [-1, 1], for latents and conditions ``(B, K)``."""
+        """Return pictures ``(B, channels, size, size)`` for latents ``(B, latent)`` and conditions ``(B, K)``.
+
+        They are meant to lie in [-1, 1], and nothing keeps them there. Errors as in `styles`.
+        """
         return self.paint(self.styles(z, cond), z)
 
     def styles(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return each layer's style ``(B, layers, style)``: all one, but for mixing in training."""
+        """Return each layer's style ``(B, layers, style)``: all one, but for mixing in training.
+
+        Raises
+        ------
+        InputError
+            If a latent has more or fewer numbers than the generator takes, or as in `told`.
+        """
+        if z.shape[1:] != (self.config.latent,):
+            raise InputError(f"latents {tuple(z.shape)}: this generator takes (B, {self.config.latent})")
         count, layers = self.config.style, self.config.layers
         w = self.mapping(z[:, :count], cond)[:, None].expand(-1, layers, -1)
         if self.training and self.config.mixing:
@@ -320,7 +374,7 @@ class Discriminator(nn.Module):
         side, last = config.sides[0], channels[-1]
         patch = config.patch
         kernel = 1 if config.convolutions == 2 and patch == 1 else patch + 2  # 1x1; else 3x3, or 4x4 with stride 2
-        self.stem = EqualConv2d(config.channels, channels[0], kernel, patch, kernel // 2 - (patch > 1))
+        self.stem = EqualConv2d(config.channels, channels[0], kernel, patch, min(kernel // 2, 1))
         self.blocks = nn.ModuleList(JudgeBlock(a, b, config.convolutions) for a, b in zip(channels, channels[1:]))
         self.conv = EqualConv2d(last + 1, last, 3, padding=1)
         self.dense = EqualLinear(last * side**2, last)
@@ -328,14 +382,17 @@ class Discriminator(nn.Module):
         self.tables = condition_tables(config.conditions, last)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return logits ``(B,)`` for pictures ``(B, channels, size, size)`` and conditions ``(B, K)``."""
+        """Return logits ``(B,)`` for pictures ``(B, channels, size, size)`` and conditions ``(B, K)``.
+
+        They depend on the batch (`gencore.networks.minibatch_std`). Errors as in `told`.
+        """
         h = leaky_relu(self.stem(x), 0.2)
         for block in self.blocks:
             h = block(h)
         h = leaky_relu(self.conv(minibatch_std(h)), 0.2)  # (B, C, s, s)
         h = leaky_relu(self.dense(h.flatten(1)), 0.2)  # (B, C)
         verdict = self.verdict(h)[:, 0]
-        for column, table in zip(() if cond is None else cond.unbind(1), self.tables, strict=True):
+        for vectors in told(self.tables, cond, len(x)):
             # What is told is compared with what is seen.
-            verdict = verdict + (normalise(table(column)).to(h) * h).sum(1) / math.sqrt(h.shape[1])
+            verdict = verdict + (normalise(vectors).to(h) * h).sum(1) / math.sqrt(h.shape[1])
         return verdict
