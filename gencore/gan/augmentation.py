@@ -56,8 +56,7 @@ class Augmentation:
         Tensor
             ``(B, C, H, W)``, of the type of ``x``; values may leave [-1, 1].
         """
-        u = u.to(x)
-        brightness, saturation, contrast = u[:, :3, None, None].unbind(1)  # (B, 1, 1) each
+        brightness, saturation, contrast = u[:, :3, None, None].to(x).unbind(1)  # (B, 1, 1) each
         if self.colour:
             x = x + self.colour * (brightness[:, None] - 0.5)
             grey = x.mean(1, keepdim=True)
@@ -84,10 +83,11 @@ def _shift(x: Tensor, u: Tensor, share: float) -> Tensor:
 
 
 def _outside(u: Tensor, height: int, width: int, share: float) -> Tensor:
-    """Return masks ``(B, 1, H, W)``: 0 in a square whose centre ``u (B, 2)`` chooses, 1 elsewhere."""
+    """Return masks ``(B, 1, H, W)``: 0 in a square whose middle ``u (B, 2)`` chooses, 1 elsewhere."""
     inside = []
     for number, side in enumerate((height, width)):
-        centre = (u[:, number : number + 1] * side).floor()  # (B, 1)
+        hole = round(share * side)
+        start = (u[:, number : number + 1] * side).floor() - hole // 2  # (B, 1)
         place = torch.arange(side, device=u.device)
-        inside.append((place - centre).add(0.5).abs() <= share * side / 2)  # (B, side)
+        inside.append((start <= place) & (place < start + hole))  # (B, side)
     return ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])

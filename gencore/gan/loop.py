@@ -109,13 +109,13 @@ def train(
         follow_spectrum(networks.discriminator)
 
         if due.generator:
-            weights, moves = list(networks.generator.parameters()), {}
+            weights, heard, moves = list(networks.generator.parameters()), {}, {}
             for piece, share in pieces:
                 with devices.autocast(device, recipe.precision):
                     loss = add_losses(each(networks, *piece) for each in due.generator)
                 # Through the discriminator, which learns nothing from it, to the pictures; paths end at the weights.
                 (share * loss.total).backward(inputs=[shown, *weights])
-                add_parts(parts, loss.parts, share)
+                add_parts(heard, loss.parts, share)
                 add_parts(moves, loss.moves, share)
             fake.backward(shown.grad)
             distributed.average_gradients(weights)
@@ -123,6 +123,7 @@ def train(
             optimisers.generator.zero_grad()
             for name, value in moves.items():
                 networks.generator.get_buffer(name).copy_(distributed.mean_over_processes(value))
+            parts |= heard  # not added: a part of both players, such as the cost of codes, counts once
 
         run.count(parts)
         ema.update(networks.generator, run.images_seen, recipe.batch_size)

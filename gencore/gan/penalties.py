@@ -138,6 +138,8 @@ class PathLength:
 
     def __post_init__(self) -> None:
         _check(self.weight, self.every)
+        if not 0 < self.decay <= 1 or self.share < 1:
+            raise InputError(f"decay {self.decay}, share {self.share}: decay is above 0, up to 1; share is 1 or more")
 
     def loss(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return the penalty; the part ``path`` is the mean length, and ``mean_path`` moves."""

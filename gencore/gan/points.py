@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gencore.analytic.mixture import GaussianMixture
 from gencore.errors import InputError
 from gencore.gan.objectives import Draw, Networks, NonSaturating
+from gencore.gan.penalties import Codes, PathLength
 from gencore.gan.turns import Objective, Penalties, turns
 from gencore.networks.spectral import follow_spectrum, normalise_spectrum
 from gencore.training import rng
@@ -63,6 +64,8 @@ class PointGame:
         for field in ("generator_every", "width", "depth", "latent", "steps", "batch_size"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} is {getattr(self, field)}; it must be at least 1")
+        if any(isinstance(each, (PathLength, Codes)) for each in self.penalties):
+            raise InputError("penalties: PathLength and Codes need networks for pictures; leave them out")
 
     def build(self, dimension: int = 2) -> Networks:
         """Return both players for points of so many dimensions."""
@@ -100,7 +103,7 @@ def play(game: PointGame, data: GaussianMixture) -> Networks:
             optimiser.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - step / game.steps))
         x = data.sample(game.batch_size, rng.generator(game.seed, seen, "data")).float()  # (B, D)
         z = rng.normal((game.batch_size, game.latent), game.seed, seen, "latent")  # (B, latent)
-        draw = Draw(z, rng.uniform((game.batch_size,), game.seed, seen, "between"), x)
+        draw = Draw(z, rng.uniform((game.batch_size,), game.seed, seen, "between"))
         fake = networks.generator(z)  # (B, D)
         for player, losses in due._asdict().items():
             if losses:

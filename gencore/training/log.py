@@ -32,7 +32,7 @@ class Curve:
         self._extra = _open_extra(extra, folder)
 
     def append(self, row: dict[str, float]) -> None:
-        """Add one row; every row has the same columns, ``images_seen`` first."""
+        """Add one row, ``images_seen`` first; what another row has and this one lacks is left empty in the file."""
         self.rows.append(row)
         self._write()
         self._extra(row)
@@ -41,7 +41,7 @@ class Curve:
         if self.path and self.rows:
             part = self.path.with_name("curve.csv.part")
             with open(part, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(self.rows[0]))
+                writer = csv.DictWriter(file, list(dict.fromkeys(name for row in self.rows for name in row)))
                 writer.writeheader()
                 writer.writerows(map(_as_text, self.rows))
             os.replace(part, self.path)
@@ -52,10 +52,10 @@ def _as_text(row: dict[str, float]) -> dict[str, str]:
 
 
 def read_curve(path: Path | str) -> list[dict[str, float]]:
-    """Read a ``curve.csv`` as a list of rows, ``images_seen`` as an int and the rest as floats."""
+    """Read a ``curve.csv`` as a list of rows, ``images_seen`` as an int and the rest as floats; what is empty is left out."""
     with open(path, newline="", encoding="utf-8") as file:
         return [
-            {key: int(value) if key == "images_seen" else float(value) for key, value in row.items()}
+            {key: int(value) if key == "images_seen" else float(value) for key, value in row.items() if value}
             for row in csv.DictReader(file)
         ]
 

@@ -1,5 +1,6 @@
 """The value an objective returns, and the guard that stops a run when it is no longer a number."""
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -81,15 +82,16 @@ class LossWindow:
         steps = [[step for step, parts in zip(self._steps, self._parts, strict=True) if name in parts] for name in names]
         rows = [torch.stack([parts[name].float() for parts in self._parts if name in parts]) for name in names]
         values = distributed.mean_over_processes(torch.cat(rows)).cpu()  # of the global batch, read at once
-        means = {}
+        means, bad = {}, []
         for name, moments, row in zip(names, steps, values.split([len(row) for row in rows]), strict=True):
-            if len(bad := (~row.isfinite()).nonzero()):
-                first = int(bad[0])
-                raise NonFiniteLoss(
-                    f"loss part {name!r} became {row[first].item()} at step {moments[first]}; "
-                    "the last checkpoint is kept. Lower the learning rate or use fp32, then resume."
-                )
+            bad += [(step, name, value) for step, value in zip(moments, row.tolist()) if not math.isfinite(value)]
             means[name] = row.mean().item()
+        if bad:
+            step, name, value = min(bad, key=lambda each: each[0])
+            raise NonFiniteLoss(
+                f"loss part {name!r} became {value} at step {step}; "
+                "the last checkpoint is kept. Lower the learning rate or use fp32, then resume."
+            )
         self._steps.clear()
         self._parts.clear()
         return means

@@ -13,10 +13,10 @@ from torch import nn
 
 from gencore.errors import InputError
 from gencore.gan.recipes import GANRecipe, dcgan_digits, dcgan_emoji
-from gencore.training import checkpoint, device, recipe_io, rng
+from gencore.training import checkpoint, device, distributed, recipe_io, rng
 from gencore.training.ema import EMA
 from gencore.training.log import Curve, read_curve
-from gencore.training.loss import LossWindow, NonFiniteLoss
+from gencore.training.loss import Loss, LossWindow, NonFiniteLoss, add_losses
 
 
 @dataclass(frozen=True)
@@ -243,6 +243,90 @@ def test_loss_window_means_and_names_the_first_bad_step():
         window.add(step, {"loss": torch.tensor(value)})
     with pytest.raises(NonFiniteLoss, match="'loss' became inf at step 4"):
         window.report()
+
+
+def test_a_part_that_comes_in_some_steps_is_averaged_over_those():
+    window, rows = LossWindow(), []
+    for step in range(1, 9):
+        every_third = {"penalty": torch.tensor(float(step))} if step % 3 == 1 else {}
+        window.add(step, {"loss": torch.tensor(2.0 * step)} | every_third)
+        if step in (2, 4, 6, 8):
+            rows.append(window.report())
+    assert rows == [
+        {"loss": 3.0, "penalty": 1.0}, {"loss": 7.0, "penalty": 4.0}, {"loss": 11.0}, {"loss": 15.0, "penalty": 7.0}
+    ]
+    for step, value in enumerate([1.0, 2.0, 9.0], start=9):
+        window.add(step, {"penalty": torch.tensor(value)} if step != 10 else {"loss": torch.tensor(value)})
+    assert window.report() == {"penalty": 5.0, "loss": 2.0}
+    assert window.report() == {}
+
+
+def test_loss_window_names_the_step_of_a_part_that_comes_in_some():
+    window = LossWindow()
+    for step in range(1, 10):
+        value = float("nan") if step == 7 else 1.0
+        window.add(step, {"loss": torch.tensor(1.0)} | ({"penalty": torch.tensor(value)} if step % 3 == 1 else {}))
+    with pytest.raises(NonFiniteLoss, match="'penalty' became nan at step 7"):
+        window.report()
+
+
+def test_loss_window_names_what_went_wrong_first():
+    """A penalty that explodes takes the loss along, a step later."""
+    window = LossWindow()
+    for step in range(1, 5):
+        loss, penalty = (float("inf") if step > first else 1.0 for first in (3, 2))
+        window.add(step, {"loss": torch.tensor(loss), "penalty": torch.tensor(penalty)})
+    with pytest.raises(NonFiniteLoss, match="'penalty' became inf at step 3"):
+        window.report()
+
+
+def test_a_curve_has_room_for_parts_that_come_in_some_rows(tmp_path):
+    curve, rows = Curve(tmp_path), [{"images_seen": 1, "loss": 0.5}, {"images_seen": 2, "loss": 0.25, "penalty": 3.0}]
+    rows += [{"images_seen": 3, "loss": 0.0}]
+    for row in rows:
+        curve.append(row)
+    assert read_curve(tmp_path / "curve.csv") == rows
+    again = Curve(tmp_path, 2)
+    again.append(rows[2])
+    assert read_curve(tmp_path / "curve.csv") == again.rows == rows
+
+
+def test_losses_add_up():
+    a, b = (torch.tensor(value, requires_grad=True) for value in (2.0, 5.0))
+    picture, state = torch.zeros(1), torch.tensor(7.0)
+    first = Loss(3 * a, {"a": a.detach()}, {"codebook": state}, picture)
+    second, third = Loss(a * b, {"b": b.detach()}, {"mean_path": state}, torch.ones(1)), Loss(b, {})
+    both = add_losses(iter([first, second, third]))
+    assert both.total.item() == 6 + 10 + 5
+    assert [slope.item() for slope in torch.autograd.grad(both.total, (a, b))] == [3 + 5, 2 + 1]
+    assert both.parts == {"a": 2.0, "b": 5.0} and both.moves == {"codebook": 7.0, "mean_path": 7.0}
+    assert both.picture is picture
+    assert first.parts.keys() == {"a"} and first.moves.keys() == {"codebook"}, "what was added up stays as it was"
+    assert add_losses([first]) == first
+
+
+def test_gradients_are_averaged_in_one_message(monkeypatch):
+    """Those of weights that had no part stay None; memory may lie in either order."""
+    def weights(factor):
+        network = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Linear(3, 2)).to(memory_format=torch.channels_last)
+        for number, weight in enumerate(network.parameters()):
+            weight.grad = None if number == 2 else factor * torch.arange(weight.numel()).view(weight.shape).to(weight)
+        network[0].weight.grad = network[0].weight.grad.to(memory_format=torch.channels_last)
+        return list(network.parameters())
+
+    alone = weights(1.0)
+    distributed.average_gradients(alone)
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(alone, weights(1.0), strict=True) if a.grad is not None)
+
+    sent = []
+    others = torch.cat([3 * weight.grad.flatten() for weight in alone if weight.grad is not None])
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "sum_over_processes", lambda mine: sent.append(len(mine)) or mine + others)
+    together = weights(1.0)
+    distributed.average_gradients(together)
+    assert sent == [2 * 3 * 4 + 3 + 2]
+    for ours, expected in zip(together, weights(2.0), strict=True):  # the mean of 1 and 3
+        assert ours.grad is expected.grad is None or torch.equal(ours.grad, expected.grad)
 
 
 def test_an_unknown_device_is_refused():
