@@ -10,9 +10,10 @@ from gencore.data.told import Told
 from gencore.errors import InputError
 from gencore.gan.augmentation import Augmentation
 from gencore.gan.objectives import NonSaturating
-from gencore.gan.penalties import Codes, PathLength
+from gencore.gan.penalties import R1, Codes, PathLength
 from gencore.gan.turns import Objective, Penalties
 from gencore.networks.conditional_dcgan import ConditionalDCGAN
+from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.coded_stylegan2 import CodedStyleGAN2
 from gencore.networks.dcgan import DCGAN
 from gencore.networks.infogan import InfoGAN
@@ -234,4 +235,68 @@ def dcgan_emoji_gpu() -> GANRecipe:
         precision="bf16",
         log_every=64_000,
         checkpoint_every=640_000,
+    )
+
+
+def steady_digits() -> GANRecipe:
+    """The DCGAN of digits again, with a flat discriminator (R1), smaller batches and faster steps. Not run yet."""
+    return replace(
+        dcgan_digits(),
+        network=DCGAN(size=28, channels=1, latent=64, width=48, discriminator_norm="none"),
+        penalties=(R1(gamma=1.0, every=8),),
+        optimiser=Adam(generator_lr=5e-4, discriminator_lr=5e-4, beta2=0.99),
+        images=520_000,
+        batch_size=32,
+        precision="fp32",
+    )
+
+
+def told_digits() -> GANRecipe:
+    """A DCGAN that is told the digit; its discriminator compares by projection. Not run yet."""
+    recipe = steady_digits()
+    return replace(recipe, network=ConditionalDCGAN(recipe.network, (10,)), told=("class",), images=200_000)
+
+
+def joined_digits() -> GANRecipe:
+    """`told_digits` with a discriminator that sees the digit as maps beside the picture. Not run yet."""
+    recipe = told_digits()
+    return replace(recipe, network=replace(recipe.network, judge="concat"))
+
+
+def info_digits() -> GANRecipe:
+    """InfoGAN of digits: one code of ten classes and two numbers, found without labels. Not run yet."""
+    recipe = steady_digits()
+    network = InfoGAN(replace(recipe.network, width=32), classes=10, continuous=2)
+    return replace(recipe, network=network, penalties=(*recipe.penalties, Codes()), images=160_000)
+
+
+def growing_digits() -> GANRecipe:
+    """Progressive growing of digits: 7, 14, then 28 pixels. Not run yet."""
+    return replace(
+        steady_digits(),
+        network=Progressive(size=28, channels=1, latent=64, width=16, max_width=64),
+        growth=Growth(phase=40_000),
+        penalties=(R1(gamma=1.0, every=8),),
+        optimiser=Adam(generator_lr=5e-3, discriminator_lr=5e-3, beta1=0.0, beta2=0.99, decay=0.3),
+        images=300_000,
+    )
+
+
+def style_emoji() -> GANRecipe:
+    """StyleGAN2 on the codes of `kl_emoji`, told category, style and mirrored. Not run yet."""
+    first = Autoencoder(size=32, channels=3, latent=4, flat=False, width=64, multipliers=(1, 2), patch=2)
+    game = StyleGAN2(8, 4, width=192, max_width=192, judge_width=128, convolutions=1, conditions=(8, 3, 2))
+    return GANRecipe(
+        data=Emoji(),
+        network=CodedStyleGAN2(first, game),
+        penalties=(R1(gamma=1.0, every=16),),
+        # No change of colours: those of codes are none.
+        augmentation=Augmentation(colour=0.0),
+        told=("class", "style"),
+        mirror=True,
+        first_stage="kl_emoji",
+        # Weights are about 1 in size, not 0.02: a step of a given size moves them less.
+        optimiser=Adam(generator_lr=1e-2, discriminator_lr=1e-2, beta1=0.0, beta2=0.99, decay=0.4),
+        images=400_000,
+        batch_size=32,
     )
