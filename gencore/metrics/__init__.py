@@ -7,7 +7,8 @@
 The digit classifier is trained here too: `train`, `load` and `measure` are the doors that each family has.
 
 `psnr`, `ssim` and `PerceptualDistance` compare pictures pair by pair. `mutual_information_gap` asks whether the
-coordinates of a code follow the known factors of the pictures one by one.
+coordinates of a code follow the known factors of the pictures one by one. `slant` and `width` measure how a digit is
+written.
 
 These networks judge. What is trained against its judge pleases the judge; the one exception, `PerceptualDistance` in the
 training of autoencoders, is stated on the cards of those models.
@@ -26,6 +27,7 @@ from gencore.metrics.memorisation import nearest_neighbours
 from gencore.metrics.modes import Modes, modes_covered
 from gencore.metrics.precision_recall import PrecisionRecall, precision_recall
 from gencore.metrics.report import ClassShares, Measure, Report, evaluate
+from gencore.metrics.strokes import slant, width
 
 __all__ = [
     "ClassShares",
@@ -57,6 +59,8 @@ __all__ = [
     "nearest_neighbours",
     "precision_recall",
     "psnr",
+    "slant",
     "ssim",
     "train",
+    "width",
 ]
