@@ -15,6 +15,7 @@ from gencore.gan.objectives import (
 from gencore.gan.penalties import R1, R2, Codes, GradientPenalty, PathLength
 from gencore.gan.recipes import GANRecipe, Growth
 from gencore.gan.sampling import build, first_stage, interpolate, load, parameters, sample
+from gencore.gan.styles import mean_style, mix, path_length, truncate, walk_w, walk_z
 
 __all__ = [
     "R1",
@@ -37,7 +38,13 @@ __all__ = [
     "first_stage",
     "interpolate",
     "load",
+    "mean_style",
+    "mix",
     "parameters",
+    "path_length",
     "sample",
     "train",
+    "truncate",
+    "walk_w",
+    "walk_z",
 ]
