@@ -5,6 +5,7 @@
 Writes ``gencore/zoo/studies/stability.csv``, a row for each game: objective, regulariser, learning rate and seed as numbers
 (their places in `OBJECTIVES`, `REGULARISERS` and `RATES`, and the seed), then modes covered of 25, share of points that lie on a
 mode, energy distance to real points and whether the game was lost. All games have the same networks, steps and points.
+``stability_points.csv`` holds some points of each pair's first judged game, in hundredths, for a picture.
 Tuning is the same for all: each pair plays at three learning rates with the seeds of `TUNING`; the rate with the smallest mean
 distance is its own, and only there it plays with the seeds of `JUDGED`. Games that the folder holds are not played again. About
 fifteen core-seconds a game on one thread of an Intel Xeon.
@@ -37,6 +38,7 @@ REGULARISERS = {
 RATES = (3e-4, 1e-3, 3e-3)
 TUNING, JUDGED = (100, 101), (0, 1, 2, 3, 4)
 POINTS = 2_500  # drawn to judge a game
+SHOWN = 300  # of them kept for the picture
 LOST = 13  # a game is lost that covers fewer modes than half of 25, or leaves the finite numbers
 
 
@@ -52,10 +54,14 @@ def game(objective: int, regulariser: int, rate: int, seed: int) -> PointGame:
     return PointGame(OBJECTIVES[objective], seed=seed, generator_lr=lr, discriminator_lr=lr, **options)
 
 
+def drawn_points(spec: PointGame) -> torch.Tensor:
+    """Play a game and return points of its generator, ``(POINTS, 2)``."""
+    return points(spec, play(spec, data()).generator, POINTS, seed=1)
+
+
 def outcome(spec: PointGame) -> torch.Tensor:
     """Play a game and return modes covered, share on modes, energy distance, and whether it was lost, float64 ``(4,)``."""
-    mixture = data()
-    drawn = points(spec, play(spec, mixture).generator, POINTS, seed=1)
+    mixture, drawn = data(), drawn_points(spec)
     if not drawn.isfinite().all():
         return torch.tensor([0.0, 0.0, float("inf"), 1.0], dtype=torch.float64)
     modes = modes_covered(drawn, mixture)
@@ -66,7 +72,7 @@ def outcome(spec: PointGame) -> torch.Tensor:
 def main(folder: Path) -> None:
     """Fill the table, game by game, so that a look is possible at any time."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, shown = [], []
 
     def judged(objective: int, regulariser: int, rate: int, seed: int) -> float:
         """Add a game's row to the table, and return its distance."""
@@ -84,6 +90,11 @@ def main(folder: Path) -> None:
             best = min(range(len(RATES)), key=tried.__getitem__)
             for seed in JUDGED:
                 judged(objective, regulariser, best, seed)
+            spec = game(objective, regulariser, best, JUDGED[0])
+            picture = studies.kept(folder / f"points_{objective}_{regulariser}.pt", lambda: drawn_points(spec)[:SHOWN].clone())
+            places = (100 * picture[picture.isfinite().all(1)]).round().tolist()
+            shown += [{"objective": objective, "regulariser": regulariser, "x": x, "y": y} for x, y in places]
+            studies.write("stability_points", shown)
 
 
 if __name__ == "__main__":
