@@ -69,6 +69,14 @@ def test_widths_double_downwards_up_to_the_bound():
     assert [block.plain.weight.shape[:2] for block in discriminator.blocks] == [(16, 8), (32, 16), (64, 32)]
 
 
+@pytest.mark.parametrize("convolutions, patch, paints, sees", [(2, 1, 1, 1), (1, 1, 3, 3), (2, 2, 3, 4), (1, 2, 3, 4)])
+def test_what_a_place_paints_and_sees(convolutions, patch, paints, sees):
+    """Itself, where there are two convolutions; else its neighbours, too: around 2x2 pixels, a ring of one pixel."""
+    generator, discriminator = config(size=16, convolutions=convolutions, patch=patch).build()
+    assert {colours.weight.shape[2:] for colours in generator.colours} == {(paints, paints)}
+    assert discriminator.stem.weight.shape[2:] == (sees, sees)
+
+
 def leaky(h):
     return torch.where(h > 0, h, 0.2 * h)
 
@@ -175,6 +183,16 @@ def test_demodulated_maps_have_variance_1_whatever_the_style_s_size(size):
     torch.testing.assert_close(out.var((0, 2, 3)), torch.ones(96), atol=0.15, rtol=0)  # and of each channel
     without = plain(h, w)[:, :, 1:-1, 1:-1].var((1, 2, 3)) / size**2
     assert without.max() > 2 * without.min()  # else a style has a size of its own
+
+
+def test_new_layers_scale_by_about_1():
+    torch.manual_seed(0)
+    conv, h = ModulatedConv(64, 96, 3, 8), torch.randn(2, 64, 4, 4)
+    assert torch.equal(conv.affine(torch.zeros(2, 8)), torch.ones(2, 64))
+    scales = conv.affine(torch.randn(500, 8))
+    assert scales.mean().item() == pytest.approx(1, abs=0.1) and scales.std().item() == pytest.approx(1, abs=0.1)
+    weight = conv.weight / conv.weight.square().sum((1, 2, 3), keepdim=True).sqrt()
+    torch.testing.assert_close(conv(h, torch.zeros(2, 8)), F.conv2d(h, weight, padding=1))
 
 
 def test_a_style_s_scale_is_seen_in_the_colours_only():
