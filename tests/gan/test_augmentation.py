@@ -118,6 +118,9 @@ def test_a_picture_depends_on_its_own_numbers_and_on_no_other_picture():
     other_numbers[1], other_picture[1] = draw(seed=1)[1], -x[1]
     for after in (change(x, other_numbers), change(other_picture, u)):
         assert torch.equal(after[[0, 2]], before[[0, 2]]) and not torch.equal(after[1], before[1])
+    for picture in range(3):
+        alone = change(x[picture : picture + 1], u[picture : picture + 1])
+        torch.testing.assert_close(alone[0], before[picture])
     for number in range(NUMBERS):  # each of the seven does something
         other_numbers = torch.where(torch.arange(NUMBERS) == number, (u + 0.5) % 1, u)
         assert not torch.equal(change(x, other_numbers), before), number

@@ -47,7 +47,7 @@ class Linear(nn.Module):
 
 
 def test_penalties_of_a_linear_critic():
-    """(ST.8): weight (|w| - 1)^2; (ST.9): gamma / 2 |w|^2; each times the steps from one to the next; and their slopes in w."""
+    """(ST.8): weight (|w| - 1)^2; (ST.9): gamma / 2 |w|^2; each times `every`; and their slopes in w."""
     critic = Linear(torch.randn(2, 3, 3))
     w, length = critic.w.detach(), critic.w.detach().norm()
     for penalty, total, slope, part in [
@@ -176,7 +176,7 @@ class Painter(nn.Module):
         return torch.einsum("lchws,bls->bchw", self.A, w)
 
     def lengths(self, direction):
-        """|J'y|: squares added up over a style, averaged over layers; the noise y has the size 1 / sqrt(H W) in each pixel."""
+        """|J'y|: squares added up over a style, averaged over layers; y is noise over sqrt(H W)."""
         pulls = torch.einsum("lchws,bchw->bls", self.A, direction) / math.sqrt(direction[0, 0].numel())
         return pulls.square().sum(2).mean(1).sqrt()
 

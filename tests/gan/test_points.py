@@ -75,14 +75,17 @@ def test_points_have_as_many_coordinates_as_the_data():
     assert not torch.equal(drawn, points(game, networks.generator, 5, seed=1))
 
 
-def test_a_spectral_critic_is_no_steeper_than_one():
-    networks = play(replace(SHORT, spectral=True, steps=40), mixture())
-    layers = [layer for layer in networks.discriminator if hasattr(layer, "weight")]
-    assert len(layers) == 3
-    for layer in layers:
-        assert torch.linalg.svdvals(layer.weight)[0].item() == pytest.approx(1, abs=0.02)
-    free = play(replace(SHORT, steps=1), mixture()).discriminator
-    assert torch.linalg.svdvals(free[0].weight)[0].item() != pytest.approx(1, abs=0.02)
+def norms(game):
+    """Spectral norms of a critic's layers, after a game."""
+    layers = [layer for layer in play(game, mixture()).discriminator if hasattr(layer, "weight")]
+    return [torch.linalg.svdvals(layer.weight)[0].item() for layer in layers]
+
+
+def test_a_spectral_critic_is_no_steeper_than_one(monkeypatch):
+    game = replace(SHORT, spectral=True, steps=60, discriminator_lr=0.02)
+    assert norms(game) == pytest.approx([1, 1, 1], abs=0.02)
+    monkeypatch.setattr("gencore.gan.points.follow_spectrum", lambda network: None)
+    assert norms(game) != pytest.approx([1, 1, 1], abs=0.1), "weights that nobody follows grow beyond it"
 
 
 def test_the_generator_rests_between_its_turns():

@@ -127,8 +127,8 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
 def test_a_growing_run_killed_in_a_fade_resumes_to_the_same_weights(tmp_path):
     """SIGKILL while the second level is faded in, through the command line; it is faded in to the end after the resume."""
     command = [sys.executable, "-m", "gencore", "train", "gan.recipes.dcgan_digits", "--folder", tmp_path / "run"]
-    command += ["--device", "cpu", "--images", "3200", "--batch-size", "16", "--checkpoint-every", "160", "--log-every", "160"]
-    command += ["--precision", "fp32", "data:digits", "--data.size", "14"]
+    command += ["--device", "cpu", "--images", "3200", "--batch-size", "16", "--precision", "fp32"]
+    command += ["--checkpoint-every", "160", "--log-every", "160", "data:digits", "--data.size", "14"]
     command += ["network:progressive", "--network.size", "14", "--network.channels", "1", "--network.latent", "8"]
     command += ["--network.width", "4", "--network.max-width", "8", "growth:growth", "--growth.phase", "1200"]
     environment, errors = {**os.environ, "OMP_NUM_THREADS": "1"}, open(tmp_path / "errors.txt", "w+")
@@ -138,7 +138,7 @@ def test_a_growing_run_killed_in_a_fade_resumes_to_the_same_weights(tmp_path):
         time.sleep(0.005)
         seen = max((int(saved.name) for saved in checkpoint.list_checkpoints(tmp_path / "run")), default=0)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed: " + (tmp_path / "errors.txt").read_text()
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed: " + (tmp_path / "errors.txt").read_text()
     killed = checkpoint.list_checkpoints(tmp_path / "run")[-1]
     assert 0 < checkpoint.read_tensors(killed / "weights.safetensors")["generator.level"] < 1
     subprocess.run(command, env=environment, check=True, stderr=errors)
