@@ -13,6 +13,7 @@ Both players are shown the same ``fake = networks.generator(draw.z)``, which the
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
@@ -53,12 +54,15 @@ def ask(network: nn.Module, given: Tensor, cond: Tensor | None) -> Tensor:
     return network(given) if cond is None else network(given, cond)
 
 
-def verdicts(networks: Networks, x: Tensor, cond: Tensor | None, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the discriminator's numbers for real and for generated data, float32 ``(B,)`` each.
+def verdicts(networks: Networks, data: Tensor, cond: Tensor | None) -> Tensor:
+    """Return the discriminator's numbers for data, ``(B,)``, in float32 at least: sums of half-precision numbers drift."""
+    numbers = ask(networks.discriminator, data, cond)
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
-    No gradient goes back to the generator.
-    """
-    return ask(networks.discriminator, x, cond).float(), ask(networks.discriminator, fake.detach(), cond).float()
+
+def both_verdicts(networks: Networks, x: Tensor, cond: Tensor | None, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `verdicts` for real and for generated data; no gradient goes back to the generator."""
+    return verdicts(networks, x, cond), verdicts(networks, fake.detach(), cond)
 
 
 def discriminator_loss(networks: Networks, x: Tensor, fake: Tensor, cond: Tensor | None = None) -> Loss:
@@ -80,7 +84,7 @@ def discriminator_loss(networks: Networks, x: Tensor, fake: Tensor, cond: Tensor
     Loss
         Total in nats, parts ``real``, ``generated`` and ``accuracy`` (share of right verdicts).
     """
-    on_real, on_fake = verdicts(networks, x, cond, fake)
+    on_real, on_fake = both_verdicts(networks, x, cond, fake)
     real = softplus(-on_real).mean()  # -E log D(x)
     generated = softplus(on_fake).mean()  # -E log(1 - D(G(z)))
     return Loss(real + generated, _parts(real, generated, on_real, on_fake))  # (AG.1), -V
@@ -102,7 +106,7 @@ class NonSaturating:
 
     def generator(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return -E log D(G(z)), in nats; the real data ``x`` take no part."""
-        total = softplus(-ask(networks.discriminator, fake, cond).float()).mean()  # (AG.6)
+        total = softplus(-verdicts(networks, fake, cond)).mean()  # (AG.6)
         return Loss(total, {"generator": total})
 
 
@@ -116,7 +120,7 @@ class Saturating:
 
     def generator(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return E log(1 - D(G(z))), in nats; the real data ``x`` take no part."""
-        total = -softplus(ask(networks.discriminator, fake, cond).float()).mean()  # (AG.5)
+        total = -softplus(verdicts(networks, fake, cond)).mean()  # (AG.5)
         return Loss(total, {"generator": total})
 
 
@@ -126,13 +130,13 @@ class LeastSquares:
 
     def discriminator(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return half the squared errors; parts ``real``, ``generated`` and ``accuracy``."""
-        on_real, on_fake = verdicts(networks, x, cond, fake)
+        on_real, on_fake = both_verdicts(networks, x, cond, fake)
         real, generated = (on_real - 1).square().mean() / 2, on_fake.square().mean() / 2
         return Loss(real + generated, _parts(real, generated, on_real, on_fake, middle=0.5))  # (ST.1)
 
     def generator(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return half the squared distance of the verdicts on generated data from 1."""
-        total = (ask(networks.discriminator, fake, cond).float() - 1).square().mean() / 2  # (ST.2)
+        total = (verdicts(networks, fake, cond) - 1).square().mean() / 2  # (ST.2)
         return Loss(total, {"generator": total})
 
 
@@ -142,13 +146,13 @@ class Hinge:
 
     def discriminator(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return what lacks to the margin; parts ``real``, ``generated`` and ``accuracy``."""
-        on_real, on_fake = verdicts(networks, x, cond, fake)
+        on_real, on_fake = both_verdicts(networks, x, cond, fake)
         real, generated = relu(1 - on_real).mean(), relu(1 + on_fake).mean()
         return Loss(real + generated, _parts(real, generated, on_real, on_fake))  # (ST.3)
 
     def generator(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return the mean verdict on generated data with its sign turned."""
-        total = -ask(networks.discriminator, fake, cond).float().mean()  # (ST.4)
+        total = -verdicts(networks, fake, cond).mean()  # (ST.4)
         return Loss(total, {"generator": total})
 
 
@@ -161,13 +165,13 @@ class Wasserstein:
 
     def discriminator(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return the difference of means with its sign turned; the part ``estimate`` is the difference itself."""
-        on_real, on_fake = verdicts(networks, x, cond, fake)
+        on_real, on_fake = both_verdicts(networks, x, cond, fake)
         estimate = on_real.mean() - on_fake.mean()  # (ST.5)
         return Loss(-estimate, {"estimate": estimate})
 
     def generator(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return the mean height of generated data with its sign turned."""
-        total = -ask(networks.discriminator, fake, cond).float().mean()  # (ST.4)
+        total = -verdicts(networks, fake, cond).mean()  # (ST.4)
         return Loss(total, {"generator": total})
 
 
@@ -182,12 +186,12 @@ class Relativistic:
 
     def discriminator(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return the cross-entropy of saying which of a pair is real; the part ``accuracy`` counts right answers."""
-        on_real, on_fake = verdicts(networks, x, cond, fake)
+        on_real, on_fake = both_verdicts(networks, x, cond, fake)
         total = softplus(on_fake - on_real).mean()  # (ST.6)
         return Loss(total, {"discriminator": total, "accuracy": (on_real > on_fake).float().mean()})
 
     def generator(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return the cross-entropy of the wrong answer; here the real data take part."""
-        on_real, on_fake = (ask(networks.discriminator, each, cond).float() for each in (x, fake))
+        on_real, on_fake = verdicts(networks, x, cond), verdicts(networks, fake, cond)
         total = softplus(on_real - on_fake).mean()  # (ST.7)
         return Loss(total, {"generator": total})

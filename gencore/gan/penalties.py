@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from gencore.errors import InputError
-from gencore.gan.objectives import Draw, Networks, ask
+from gencore.gan.objectives import Draw, Networks, ask, verdicts
 from gencore.training.loss import Loss
 
 
 def slopes(networks: Networks, x: Tensor, cond: Tensor | None) -> Tensor:
     """Return the discriminator's gradients at data ``(B, ...)``, of the same shape; they can be differentiated again."""
     x = x.detach().requires_grad_()
-    verdict = ask(networks.discriminator, x, cond).float()  # (B,)
+    verdict = verdicts(networks, x, cond)  # (B,)
     # A picture's verdict depends on that picture only, so the gradient of the sum holds each one's own gradient.
     return torch.autograd.grad(verdict.sum(), x, create_graph=True)[0]
 
