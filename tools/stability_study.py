@@ -8,7 +8,7 @@ mode, energy distance to real points and whether the game was lost. All games ha
 ``stability_points.csv`` holds some points of each pair's first judged game, in hundredths, for a picture.
 Tuning is the same for all: each pair plays at three learning rates with the seed of `TUNING`; the rate with the smallest
 distance is its own, and only there it plays with the seeds of `JUDGED`. Games that the folder holds are not played again. About
-ten core-seconds a game on one thread of an Intel Xeon.
+eight core-seconds a game on one thread of an Intel Xeon.
 """
 
 import argparse
@@ -36,15 +36,15 @@ REGULARISERS = {
     "spectral norm": {"spectral": True},
 }
 RATES = (3e-4, 1e-3, 3e-3)
-TUNING, JUDGED, STEPS = (100,), (0, 1, 2, 3, 4), 2_000
+TUNING, JUDGED, STEPS = (100,), (0, 1, 2, 3, 4), 1_500
 POINTS = 2_500  # drawn to judge a game
 SHOWN = 300  # of them kept for the picture
 LOST = 13  # a game is lost that covers fewer modes than half of 25, or leaves the finite numbers
 
 
 def data() -> "toys.GaussianMixture":
-    """Return the 25 Gaussians, ten standard deviations apart."""
-    return toys.grid(5, distance=1.0, std=0.1)
+    """Return the 25 Gaussians, twenty standard deviations apart."""
+    return toys.grid(5, distance=1.0, std=0.05)
 
 
 def game(objective: int, regulariser: int, rate: int, seed: int) -> PointGame:
