@@ -43,8 +43,8 @@ LOST = 13  # a game is lost that covers fewer modes than half of 25, or leaves t
 
 
 def data() -> "toys.GaussianMixture":
-    """Return the 25 Gaussians, twenty standard deviations apart."""
-    return toys.grid(5, distance=1.0, std=0.05)
+    """Return the 25 Gaussians, ten standard deviations apart."""
+    return toys.grid(5, distance=1.0, std=0.1)
 
 
 def game(objective: int, regulariser: int, rate: int, seed: int) -> PointGame:
