@@ -518,10 +518,13 @@ def test_the_usual_path_is_what_the_steps_made_it():
 
 
 def test_both_players_grow_together_and_real_pictures_with_them(monkeypatch):
-    levels, reduced = [], []
+    levels, reduced, z = [], [], torch.randn(2, 8)
     monkeypatch.setattr(gan.loop, "reduce_to", lambda x, level: reduced.append(level) or progressive.reduce_to(x, level))
     for state in gan.train(GROWING, device="cpu"):
         levels.append([network.level.item() for network in (*state.networks, state.averaged.generator)])
+        loaded = GROWING.network.build()[0]
+        loaded.load_state_dict(state.averaged.generator.state_dict())
+        assert torch.equal(state.averaged.generator(z), loaded(z)), "the average uses the layers that its level says"
     expected = pytest.approx([0, 0, 1 / 3, 1, 1, 1])
     assert reduced == expected and all(list(each) == expected for each in zip(*levels, strict=True))
 
