@@ -96,6 +96,8 @@ def test_training_six_steps_equals_three_and_resume_three(tmp_path, recipe):
     assert_same(weights(resumed), whole)
     for key in {"generator.mean_path", "ema.mean_path", "generator.level", "discriminator.level", "ema.level"} & whole.keys():
         assert 0 < half[key] != whole[key], "this state is what such a run could lose"
+    drawn = [gan.sample(model, 2, seed=0) for model in ((resumed.averaged, recipe), gan.load(tmp_path / "halves"))]
+    torch.testing.assert_close(*drawn)
     strip = [[{k: v for k, v in row.items() if "seconds" not in k} for row in read_curve(tmp_path / d / "curve.csv")]
              for d in ("whole", "halves")]
     assert strip[0] == strip[1] and len(strip[0]) == 6
