@@ -13,8 +13,8 @@ from gencore import gan
 from gencore.data import Digits, Emoji
 from gencore.errors import InputError
 from gencore.gan.augmentation import Augmentation
-from gencore.gan.examples import Examples
-from gencore.gan.objectives import Hinge, LeastSquares, Relativistic, Saturating, Wasserstein
+from gencore.gan.examples import Examples, split
+from gencore.gan.objectives import Draw, Hinge, LeastSquares, Relativistic, Saturating, Wasserstein
 from gencore.gan.penalties import R1, R2, Codes, GradientPenalty, PathLength
 from gencore.gan.recipes import GANRecipe, Growth, dcgan_digits, dcgan_emoji
 from gencore.networks import progressive
@@ -96,6 +96,8 @@ def test_training_six_steps_equals_three_and_resume_three(tmp_path, recipe):
     assert_same(weights(resumed), whole)
     for key in {"generator.mean_path", "ema.mean_path", "generator.level", "discriminator.level", "ema.level"} & whole.keys():
         assert 0 < half[key] != whole[key], "this state is what such a run could lose"
+    drawn = [gan.sample(model, 2, seed=0) for model in ((resumed.averaged, recipe), gan.load(tmp_path / "halves"))]
+    torch.testing.assert_close(*drawn)
     strip = [[{k: v for k, v in row.items() if "seconds" not in k} for row in read_curve(tmp_path / d / "curve.csv")]
              for d in ("whole", "halves")]
     assert strip[0] == strip[1] and len(strip[0]) == 6
@@ -215,6 +217,19 @@ def test_micro_batches_equal_one_batch_with_penalties(recipe):
     assert_same_gradients(gradients(replace(recipe, micro_batches=3)), gradients(recipe))
     cut, whole = (run(replace(recipe, micro_batches=pieces, images=16)).losses for pieces in (3, 1))
     assert cut == pytest.approx(whole, rel=1e-4)
+
+
+@pytest.mark.parametrize("count, sizes", [(1, [7]), (3, [3, 3, 1])])
+@pytest.mark.parametrize("told", [True, False])
+def test_pieces_hold_what_belongs_together(count, sizes, told):
+    number = torch.arange(7.0)[:, None]  # of the picture, and all that goes with it
+    pieces = split(count, number, number.long() if told else None, Draw(number, number[:, 0], number), number)
+    assert [share for _, share in pieces] == [size / 7 for size in sizes]
+    assert torch.equal(torch.cat([x for (x, *_), _ in pieces]), number)
+    for (x, cond, draw, fake), _ in pieces:
+        assert torch.equal(cond, x.long()) if told else cond is None
+        assert torch.equal(draw.z, x) and torch.equal(draw.between, x[:, 0]) and torch.equal(draw.direction, x)
+        assert torch.equal(fake, x)
 
 
 # Level 0 in the first step, where the next level's weights have no gradient, and a third of level 1 in the second.
@@ -518,10 +533,13 @@ def test_the_usual_path_is_what_the_steps_made_it():
 
 
 def test_both_players_grow_together_and_real_pictures_with_them(monkeypatch):
-    levels, reduced = [], []
+    levels, reduced, z = [], [], torch.randn(2, 8)
     monkeypatch.setattr(gan.loop, "reduce_to", lambda x, level: reduced.append(level) or progressive.reduce_to(x, level))
     for state in gan.train(GROWING, device="cpu"):
         levels.append([network.level.item() for network in (*state.networks, state.averaged.generator)])
+        loaded = GROWING.network.build()[0].requires_grad_(False)
+        loaded.load_state_dict(state.averaged.generator.state_dict())
+        torch.testing.assert_close(state.averaged.generator(z), loaded(z))  # it uses the layers that its level says
     expected = pytest.approx([0, 0, 1 / 3, 1, 1, 1])
     assert reduced == expected and all(list(each) == expected for each in zip(*levels, strict=True))
 

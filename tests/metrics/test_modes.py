@@ -91,13 +91,6 @@ def test_true_samples_lie_on_their_modes():
     assert found.counts[0].item() / found.counts.sum().item() == pytest.approx(0.5, abs=0.02)
 
 
-def test_points_take_the_precision_of_the_mixture():
-    """A generator's points are float32, or shorter, where exact mixtures are float64; or the other way round."""
-    exact = GaussianMixture(THREE.weights.double(), THREE.means.double(), THREE.covariances.double())
-    for given, law in ((points(5, 90, 2, 3), exact), (points(5, 90, 2, 3).double(), THREE)):
-        assert modes_covered(given, law).counts.tolist() == [5, 90, 2]
-
-
 @pytest.mark.parametrize("shape", [(0, 2), (4, 3), (2,), (1, 4, 2)])
 def test_points_that_do_not_fit_are_refused(shape):
     with pytest.raises(InputError, match=r"points \(.*\): the mixture takes \(N, 2\), N at least 1"):
