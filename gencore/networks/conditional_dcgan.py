@@ -84,7 +84,7 @@ class Told(nn.Module):
         Standard deviation of the vectors' first entries.
     """
 
-    def __init__(self, conditions: tuple[int, ...], width: int, std: float = 1.0) -> None:
+    def __init__(self, conditions: tuple[int, ...], width: int, std: float) -> None:
         super().__init__()
         self.tables = nn.ModuleList(nn.Embedding(count, width) for count in conditions)
         for table in self.tables:
@@ -118,8 +118,9 @@ class ConditionalGenerator(nn.Module):
 
     def __init__(self, config: ConditionalDCGAN) -> None:
         super().__init__()
-        # Vectors of standard normal numbers, like z: the first layer hears both equally well.
-        self.told = Told(config.conditions, config.embedding)
+        # Vectors of length 1 or so, like the one-hot vectors they stand for. Where they are as loud as z, the generator
+        # learns one picture for each value first, and comes to ignore z.
+        self.told = Told(config.conditions, config.embedding, std=config.embedding**-0.5)
         self.generator = Generator(replace(config.dcgan, latent=config.latent + config.embedding))
 
     def forward(self, z: Tensor, cond: Tensor) -> Tensor:
@@ -142,7 +143,7 @@ class ConcatDiscriminator(nn.Module):
 
     def __init__(self, config: ConditionalDCGAN) -> None:
         super().__init__()
-        self.told = Told(config.conditions, config.embedding)
+        self.told = Told(config.conditions, config.embedding, std=config.embedding**-0.5)
         self.discriminator = Discriminator(replace(config.dcgan, channels=config.channels + config.embedding))
         if config.dcgan.spectral:
             normalise_spectrum(self.told)

@@ -189,6 +189,8 @@ def test_double_precision_is_kept():
     follow_spectrum(network)
     assert network(torch.randn(2, 1, 14, 14, dtype=torch.float64)).dtype == torch.float64
     assert all(buffer.dtype == torch.float64 for name, buffer in network.named_buffers() if name[-1] in "uv")
+    layer = normalise_spectrum(nn.Linear(3, 4, dtype=torch.float64))
+    assert layer(torch.ones(1, 3, dtype=torch.float64)).dtype == layer.weight.dtype == torch.float64
 
 
 def test_nothing_else_is_normalised():
