@@ -12,6 +12,7 @@ from torch import nn
 from gencore.data import to_uint8
 from gencore.gan.examples import Examples, split
 from gencore.gan.objectives import Networks, ask
+from gencore.gan.penalties import R1, R2, GradientPenalty
 from gencore.gan.recipes import GANRecipe
 from gencore.gan.sampling import build, sample
 from gencore.gan.turns import turns
@@ -49,9 +50,14 @@ def train(
     log : {"none", "tensorboard", "wandb"}
         A further place for the curve.
     compile : bool
+<<<<<<< HEAD
         Compile both networks (pays on GPUs).
     first_stage : Module, optional
         For players on codes: the network of the model that ``recipe.first_stage`` names.
+=======
+        Compile both networks (pays on GPUs). A discriminator whose slopes are penalised stays as it is: what is compiled
+        cannot be differentiated twice.
+>>>>>>> t1
 
     Yields
     ------
@@ -76,8 +82,9 @@ def train(
     optimisers = Networks(*recipe.optimiser.build(*networks))
     run = Run(recipe, folder, networks, networks._replace(generator=ema.network), optimisers._asdict(), log)
     if compile:
-        for network in networks:
-            network.compile()
+        networks.generator.compile()
+        if not any(isinstance(each, (GradientPenalty, R1, R2)) for each in recipe.penalties):
+            networks.discriminator.compile()
 
     while not run.done:
         seen, parts = run.images_seen, {}

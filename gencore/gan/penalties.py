@@ -28,7 +28,8 @@ def slopes(networks: Networks, x: Tensor, cond: Tensor | None) -> Tensor:
     """Return the discriminator's gradients at data ``(B, ...)``, of the same shape; they can be differentiated again."""
     x = x.detach().requires_grad_()
     verdict = verdicts(networks, x, cond)  # (B,)
-    # A picture's verdict depends on that picture only, so the gradient of the sum holds each one's own gradient.
+    # Where a verdict depends on its own picture only, the gradient of the sum holds each one's own gradient. Statistics of
+    # the batch (batch normalisation, `minibatch_std`) mix in a little of the others', as in all code that does this.
     return torch.autograd.grad(verdict.sum(), x, create_graph=True)[0]
 
 

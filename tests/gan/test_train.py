@@ -300,6 +300,16 @@ def test_checkpoint_keys_are_the_same_compiled(tmp_path, monkeypatch):
     assert weights(run(TINY, compile=True)).keys() == plain.keys()
 
 
+@pytest.mark.parametrize(
+    "penalties, count", [((), 2), ((PathLength(),), 2), ((R1(),), 1), ((R2(),), 1), ((GradientPenalty(),), 1)]
+)
+def test_a_discriminator_that_is_differentiated_twice_is_not_compiled(monkeypatch, penalties, count):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    run(replace(STYLED, penalties=penalties, images=16), compile=True)
+    assert compiled == ["Generator", "Discriminator"][:count]
+
+
 def test_each_player_moves_only_on_its_turn(monkeypatch):
     """When one player steps, the other one has heard nothing since its own step."""
     networks, turns, build = [], [], gan.build
