@@ -50,14 +50,10 @@ def train(
     log : {"none", "tensorboard", "wandb"}
         A further place for the curve.
     compile : bool
-<<<<<<< HEAD
-        Compile both networks (pays on GPUs).
-    first_stage : Module, optional
-        For players on codes: the network of the model that ``recipe.first_stage`` names.
-=======
         Compile both networks (pays on GPUs). A discriminator whose slopes are penalised stays as it is: what is compiled
         cannot be differentiated twice.
->>>>>>> t1
+    first_stage : Module, optional
+        For players on codes: the network of the model that ``recipe.first_stage`` names.
 
     Yields
     ------
