@@ -2,12 +2,13 @@
 
     python tools/info_study.py runs/info
 
-Writes ``gencore/zoo/studies/info.csv``, a row for each seed of the recipe ``info_digits``: ``purity``, the share of drawn digits
-whose class, by the digit classifier, is the one that its code stands for (each code is matched with a digit of its own, so that
-the share is as large as it can be); ``slant_1``, ``slant_2``, ``width_1`` and ``width_2``, rank correlations of the two numbers
-with the measured slant and width, each code's digits ranked by themselves and averaged over codes; and ``class_nats`` and
-``number_nats``, what reading the codes cost at the end of training. 2,000 digits are drawn. Trainings that the folder holds are
-resumed or not repeated: ``runs/info/0`` is what ``tools/publish.py`` can publish. Three core-minutes each on an Intel Xeon.
+Writes ``gencore/zoo/studies/info.csv``, a row for each seed of the recipe ``info_digits``: ``purity``, the share of
+drawn digits whose class, by the digit classifier, is the one that its code stands for (each code is matched with a
+digit of its own, so that the share is as large as it can be); ``slant_1``, ``slant_2``, ``width_1`` and ``width_2``,
+rank correlations of the two numbers with the measured slant and width, each code's digits ranked by themselves and
+averaged over codes; and ``class_nats`` and ``number_nats``, what reading the codes cost at the end of training. 2,000
+digits are drawn. Trainings that the folder holds are resumed or not repeated: ``runs/info/0`` is what
+``tools/publish.py`` can publish. Three core-minutes each on an Intel Xeon.
 """
 
 import argparse

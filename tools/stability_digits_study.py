@@ -2,12 +2,12 @@
 
     python tools/stability_digits_study.py runs/stability_digits
 
-Writes ``gencore/zoo/studies/stability_digits.csv``, a row for each training: the cell's number in `CELLS`, the learning rate's in
-`RATES`, the seed, Fréchet distance to 1,000 held-out digits on features of the digit classifier (1,000 samples), share of the
-rarest digit among the samples, and how many digits come in at least 5 % of them. All have the same DCGAN, whose discriminator has
-no batch normalisation, and see as many images. Tuning is the same for all: each cell trains at two learning rates with the seed
-`TUNING`, and at the better of them with the seeds of `JUDGED`. Trainings that the folder holds are not repeated. About twenty
-core-seconds each on one thread of an Intel Xeon.
+Writes ``gencore/zoo/studies/stability_digits.csv``, a row for each training: the cell's number in `CELLS`, the learning
+rate's in `RATES`, the seed, Fréchet distance to 1,000 held-out digits on features of the digit classifier (1,000
+samples), share of the rarest digit among the samples, and how many digits come in at least 5 % of them. All have the
+same DCGAN, whose discriminator has no batch normalisation, and see as many images. Tuning is the same for all: each
+cell trains at two learning rates with the seed `TUNING`, and at the better of them with the seeds of `JUDGED`.
+Trainings that the folder holds are not repeated. About twenty core-seconds each on one thread of an Intel Xeon.
 """
 
 import argparse

@@ -2,13 +2,13 @@
 
     python tools/stability_study.py runs/stability
 
-Writes ``gencore/zoo/studies/stability.csv``, a row for each game: objective, regulariser, learning rate and seed as numbers
-(their places in `OBJECTIVES`, `REGULARISERS` and `RATES`, and the seed), then modes covered of 25, share of points that lie on a
-mode, energy distance to real points and whether the game was lost. All games have the same networks, steps and points.
-``stability_points.csv`` holds some points of each pair's first judged game, in hundredths, for a picture.
-Tuning is the same for all: each pair plays at three learning rates with the seed of `TUNING`; the rate with the smallest
-distance is its own, and only there it plays with the seeds of `JUDGED`. Games that the folder holds are not played again. About
-eight core-seconds a game on one thread of an Intel Xeon.
+Writes ``gencore/zoo/studies/stability.csv``, a row for each game: objective, regulariser, learning rate and seed as
+numbers (their places in `OBJECTIVES`, `REGULARISERS` and `RATES`, and the seed), then modes covered of 25, share of
+points that lie on a mode, energy distance to real points and whether the game was lost. All games have the same
+networks, steps and points. ``stability_points.csv`` holds some points of each pair's first judged game, in hundredths,
+for a picture. Tuning is the same for all: each pair plays at three learning rates with the seed of `TUNING`; the rate
+with the smallest distance is its own, and only there it plays with the seeds of `JUDGED`. Games that the folder holds
+are not played again. About eight core-seconds a game on one thread of an Intel Xeon.
 """
 
 import argparse
