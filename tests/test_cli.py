@@ -117,7 +117,7 @@ def test_a_record_without_weights_is_marked_and_draws_nothing(tmp_path, monkeypa
 
 def test_train_help_explains_fields(tmp_path):
     shown = gencore("train", "gan.recipes.dcgan_digits", "--help", folder=tmp_path).stdout
-    for flag in ("--folder", "--images", "--batch-size", "--network.width", "--optimiser.beta1"):
+    for flag in ("--folder", "--images", "--batch-size", "network:dcgan", "--optimiser.beta1"):
         assert flag in shown
 
 
