@@ -135,7 +135,7 @@ def test_train_names_its_flags_as_it_takes_them(tmp_path):
         (["gan.recipes.dcgan_digit"], ["no recipe 'gan.recipes.dcgan_digit'", "gan.recipes.dcgan_digits"]),
         (["gan.recipes.dcgan_digits", "--imagess", "5"], ["--imagess"]),
         (["gan.recipes.dcgan_digits", "--images", "many"], ["--images"]),
-        (["gan.recipes.dcgan_digits", "--network.size", "32"], ["network.size is 32, but the data have 28"]),
+        (["gan.recipes.dcgan_digits", "network:dcgan", "--network.size", "32"], ["network.size is 32, but the data have 28"]),
         (["gan.recipes.dcgan_digits", "--device", "abacus"], ["device 'abacus'"]),
     ],
 )
