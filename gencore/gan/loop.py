@@ -12,7 +12,7 @@ from torch import nn
 from gencore.data import to_uint8
 from gencore.gan.examples import Examples, split
 from gencore.gan.objectives import Networks, ask
-from gencore.gan.penalties import R1, R2, GradientPenalty
+from gencore.gan.penalties import R1, GradientPenalty
 from gencore.gan.recipes import GANRecipe
 from gencore.gan.sampling import build, sample
 from gencore.gan.turns import turns
@@ -79,7 +79,7 @@ def train(
     run = Run(recipe, folder, networks, networks._replace(generator=ema.network), optimisers._asdict(), log)
     if compile:
         networks.generator.compile()
-        if not any(isinstance(each, (GradientPenalty, R1, R2)) for each in recipe.penalties):
+        if not any(isinstance(each, (GradientPenalty, R1)) for each in recipe.penalties):
             networks.discriminator.compile()
 
     while not run.done:

@@ -6,8 +6,9 @@ Path length: Karras et al. 2020 (StyleGAN2), https://arxiv.org/abs/1912.04958, e
 Codes: Chen et al. 2016 (InfoGAN), https://arxiv.org/abs/1606.03657, equation 5.
 Equation numbers (ST.n) are those of the chapter "Stability"; (CO.n) and (SB.n) belong to chapters that are being written.
 
-Each says whose turn it belongs to (``players``) and how often it is due (``every`` so many steps). One that is due seldom
-weighs as much more, so that on average it pulls as if it were always there ("lazy regularisation", StyleGAN2, section 3.1).
+Each says whose turn it belongs to (``players``) and how often it is due (in every so many of that player's turns). One that
+is due seldom weighs as much more, so that on average it pulls as if it were always there ("lazy regularisation", StyleGAN2,
+section 3.1).
 
 Deviation: a lazy term is added to the loss of its step, where StyleGAN2 takes a step of its own for it.
 """
@@ -42,7 +43,7 @@ class GradientPenalty:
     weight : float
         Lambda in the paper.
     every : int
-        Steps from one time to the next.
+        Turns of its player from one time to the next.
     """
 
     weight: float = 10.0
@@ -70,7 +71,7 @@ class R1:
     gamma : float
         Twice the weight of the squared gradient.
     every : int
-        Steps from one time to the next.
+        Turns of its player from one time to the next.
     """
 
     gamma: float = 1.0
@@ -82,35 +83,21 @@ class R1:
 
     def loss(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return the penalty; the part ``r1`` is the mean squared length of the gradient at real data."""
-        squares = slopes(networks, x, cond).flatten(1).square().sum(1)  # (B,)
-        total = self.every * self.gamma / 2 * squares.mean()  # (ST.9)
-        return Loss(total, {"r1": squares.mean()})
+        return self._flat("r1", networks, x, cond)
+
+    def _flat(self, part: str, networks: Networks, data: Tensor, cond: Tensor | None) -> Loss:
+        """Return the penalty on the slopes at some data."""
+        square = slopes(networks, data, cond).flatten(1).square().sum(1).mean()
+        return Loss(self.every * self.gamma / 2 * square, {part: square})  # (ST.9)
 
 
 @dataclass(frozen=True)
-class R2:
-    """Flatten the discriminator where generated data are.
-
-    Attributes
-    ----------
-    gamma : float
-        Twice the weight of the squared gradient.
-    every : int
-        Steps from one time to the next.
-    """
-
-    gamma: float = 1.0
-    every: int = 16
-    players: ClassVar[tuple[str, ...]] = ("discriminator",)
-
-    def __post_init__(self) -> None:
-        _check(self.gamma, self.every)
+class R2(R1):
+    """Flatten the discriminator where generated data are; ``gamma`` and ``every`` as in `R1`."""
 
     def loss(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
         """Return the penalty; the part ``r2`` is the mean squared length of the gradient at generated data."""
-        squares = slopes(networks, fake, cond).flatten(1).square().sum(1)  # (B,)
-        total = self.every * self.gamma / 2 * squares.mean()  # (ST.9), on the generated side
-        return Loss(total, {"r2": squares.mean()})
+        return self._flat("r2", networks, fake, cond)
 
 
 @dataclass(frozen=True)
@@ -124,7 +111,7 @@ class PathLength:
     weight : float
         Of the squared deviation from the usual length.
     every : int
-        Steps from one time to the next.
+        Turns of its player from one time to the next.
     decay : float
         How far the usual length moves each time.
     share : int
@@ -168,7 +155,7 @@ class Codes:
     weight : float
         Of the nats that the reading costs.
     every : int
-        Steps from one time to the next.
+        Turns of its player from one time to the next.
     """
 
     weight: float = 1.0

@@ -116,7 +116,7 @@ def play(game: PointGame, data: GaussianMixture) -> Networks:
     return Networks(ema.network, networks.discriminator.eval())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def points(game: PointGame, generator: nn.Module, count: int, seed: int) -> Tensor:
     """Draw points ``(count, D)`` from a game's generator."""
     return generator(rng.normal((count, game.latent), seed, 0, "points"))

@@ -12,9 +12,9 @@ from gencore.gan.augmentation import Augmentation
 from gencore.gan.objectives import NonSaturating
 from gencore.gan.penalties import R1, Codes, PathLength
 from gencore.gan.turns import Objective, Penalties
-from gencore.networks.conditional_dcgan import ConditionalDCGAN
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.coded_stylegan2 import CodedStyleGAN2
+from gencore.networks.conditional_dcgan import ConditionalDCGAN
 from gencore.networks.dcgan import DCGAN
 from gencore.networks.infogan import InfoGAN
 from gencore.networks.progressive import Progressive
@@ -162,10 +162,11 @@ class GANRecipe:
             raise InputError("growth: a Progressive network needs it, and no other can have it")
         if (self.first_stage is not None) != isinstance(self.network, CodedStyleGAN2):
             raise InputError("first_stage: a network that works on codes needs it, and no other can have it")
-        if isinstance(self.network, StyleGAN2 | CodedStyleGAN2) < any(isinstance(each, PathLength) for each in self.penalties):
-            raise InputError("penalties: PathLength needs a network with styles; take StyleGAN2 or leave it out")
-        if isinstance(self.network, InfoGAN) < any(isinstance(each, Codes) for each in self.penalties):
-            raise InputError("penalties: Codes needs a network that reads them; take InfoGAN or leave it out")
+        for penalty in self.penalties:
+            if isinstance(penalty, PathLength) and not isinstance(self.network, StyleGAN2 | CodedStyleGAN2):
+                raise InputError("penalties: PathLength needs a network with styles; take StyleGAN2 or leave it out")
+            if isinstance(penalty, Codes) and not isinstance(self.network, InfoGAN):
+                raise InputError("penalties: Codes needs a network that reads them; take InfoGAN or leave it out")
 
     @property
     def conditions(self) -> tuple[int, ...]:

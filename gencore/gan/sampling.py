@@ -118,7 +118,7 @@ def interpolate(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
     Parameters
     ----------
     z0, z1 : Tensor
-        The ends ``(latent,)``, not parallel.
+        The ends ``(latent,)``, or those of many walks ``(T, latent)``, not parallel.
     t : Tensor
         Times in [0, 1], ``(T,)``.
 
@@ -127,5 +127,6 @@ def interpolate(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
     Tensor
         ``(T, latent)``; the length goes evenly from that of ``z0`` to that of ``z1`` if they are alike.
     """
-    angle = torch.arccos(torch.dot(z0, z1) / (z0.norm() * z1.norm()))
-    return torch.outer(((1 - t) * angle).sin() / angle.sin(), z0) + torch.outer((t * angle).sin() / angle.sin(), z1)  # (DC.5)
+    cosine = (z0 * z1).sum(-1, keepdim=True) / (z0.norm(dim=-1, keepdim=True) * z1.norm(dim=-1, keepdim=True))
+    angle, t = torch.arccos(cosine.clamp(-1, 1)), t[:, None]
+    return ((1 - t) * angle).sin() / angle.sin() * z0 + (t * angle).sin() / angle.sin() * z1  # (DC.5)

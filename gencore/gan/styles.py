@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gencore.errors import InputError
+from gencore.gan.sampling import interpolate
 from gencore.networks.stylegan2 import normalise
 from gencore.training import rng
 
@@ -120,10 +121,7 @@ def walk_z(generator: nn.Module, z0: Tensor, z1: Tensor, t: Tensor, cond: Tensor
         ``(B, ...)``, as ``paint`` gives them.
     """
     count = generator.styles(z0, cond).shape[-1]  # a latent begins with as many numbers as a style has
-    a, b = normalise(z0[:, :count]), normalise(z1[:, :count])  # (B, style), of length sqrt(style)
-    angle = torch.arccos((a * b).mean(1, keepdim=True).clamp(-1, 1))  # (B, 1)
-    share = t[:, None]
-    on_the_way = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()  # (DC.5)
+    on_the_way = interpolate(normalise(z0[:, :count]), normalise(z1[:, :count]), t)  # (B, style), of length sqrt(style)
     z = torch.cat([on_the_way, z0[:, count:]], 1)  # (B, latent)
     return generator.paint(generator.styles(z, cond), z0)
 

@@ -35,11 +35,12 @@ class Turns(NamedTuple):
 def turns(game: Game, step: int) -> Turns:
     """Return the turns of a step, numbered from 0: in step 0 everything is due."""
     due = Turns([game.objective.discriminator], [])
+    turn = {"discriminator": step, "generator": step // game.generator_every}  # how many the player has had
     if step % game.generator_every == 0:
         due.generator.append(game.objective.generator)
     for penalty in game.penalties:
         for player in penalty.players:
             losses = getattr(due, player)
-            if losses and step % penalty.every == 0:  # who sits a step out sits it out whole
+            if losses and turn[player] % penalty.every == 0:  # who sits a step out sits it out whole
                 losses.append(penalty.loss)
     return due

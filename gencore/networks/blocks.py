@@ -17,6 +17,11 @@ from gencore.errors import InputError
 GROUPS = 8  # of each group normalisation; all numbers of channels are multiples of it
 
 
+def doublings(size: int) -> int:
+    """Return how often a size halves until it is 4, 5, 6 or 7: these have three binary digits, and a doubling adds one."""
+    return max(0, size.bit_length() - 3)
+
+
 def zero_init(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     """Set the weights and the bias of a layer to zero, and return it."""
     nn.init.zeros_(layer.weight)

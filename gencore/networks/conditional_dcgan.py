@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gencore.errors import InputError
 from gencore.networks.dcgan import DCGAN, Discriminator, Generator
+from gencore.networks.embeddings import Told
 from gencore.networks.spectral import normalise_spectrum
 
 
@@ -69,42 +70,6 @@ class ConditionalDCGAN:
         """Return both players."""
         judge = ConcatDiscriminator if self.judge == "concat" else ProjectionDiscriminator
         return ConditionalGenerator(self), judge(self)
-
-
-class Told(nn.Module):
-    """Make one vector of all that is told: the sum of one learned vector for each condition. Each must be told.
-
-    Parameters
-    ----------
-    conditions : tuple of int
-        How many values each condition has.
-    width : int
-        Length of the vector.
-    std : float
-        Standard deviation of the vectors' first entries.
-    """
-
-    def __init__(self, conditions: tuple[int, ...], width: int, std: float) -> None:
-        super().__init__()
-        self.tables = nn.ModuleList(nn.Embedding(count, width) for count in conditions)
-        for table in self.tables:
-            nn.init.normal_(table.weight, 0.0, std)
-
-    def forward(self, cond: Tensor, batch: int) -> Tensor:
-        """Return ``(batch, width)`` for conditions, int64 ``(batch, K)``.
-
-        Raises
-        ------
-        InputError
-            If conditions are missing, or there are more or fewer than tables or pictures.
-        IndexError
-            On the CPU, if one is below 0 or not below its number of values.
-        """
-        if cond is None or cond.shape != (batch, len(self.tables)):
-            given = None if cond is None else tuple(cond.shape)
-            raise InputError(f"conditions {given}: this network takes {(batch, len(self.tables))}")
-        vectors = [table(column) for column, table in zip(cond.unbind(1), self.tables, strict=True)]
-        return torch.stack(vectors).sum(0)  # (B, width)
 
 
 class ConditionalGenerator(nn.Module):

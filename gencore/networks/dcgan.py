@@ -15,6 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from gencore.errors import InputError
+from gencore.networks.blocks import doublings
 from gencore.networks.spectral import normalise_spectrum
 
 Norm = Literal["batch", "group", "none"]
@@ -62,10 +63,7 @@ class DCGAN:
     @property
     def levels(self) -> int:
         """How many times the resolution doubles."""
-        levels = 0
-        while self.size >> (levels + 1) >= 4:
-            levels += 1
-        return levels
+        return doublings(self.size)
 
     @property
     def widths(self) -> list[int]:

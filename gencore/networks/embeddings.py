@@ -143,6 +143,47 @@ class Conditions(nn.Module):
         return tell(self.nothing.expand(batch, -1), self.tables, cond)
 
 
+class Told(nn.Module):
+    """Make one vector of all that is told: the sum of one learned vector for each condition. Each must be told.
+
+    Parameters
+    ----------
+    conditions : tuple of int
+        How many values each condition has.
+    width : int
+        Length of the vector.
+    std : float
+        Standard deviation of the vectors' first entries.
+    """
+
+    def __init__(self, conditions: tuple[int, ...], width: int, std: float) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(count, width) for count in conditions)
+        for table in self.tables:
+            nn.init.normal_(table.weight, 0.0, std)
+
+    def forward(self, cond: Tensor | None, batch: int) -> Tensor:
+        """Return ``(batch, width)`` for conditions, int64 ``(batch, K)``. Errors as in `vectors`."""
+        return torch.stack(self.vectors(cond, batch)).sum(0)
+
+    def vectors(self, cond: Tensor | None, batch: int) -> list[Tensor]:
+        """Return the vector of each condition, ``(batch, width)``; none if there are no tables, and no conditions.
+
+        Raises
+        ------
+        InputError
+            If conditions are missing, or there are more or fewer than tables or pictures.
+        IndexError
+            On the CPU, if one is below 0 or not below its number of values.
+        """
+        if cond is None and not len(self.tables):
+            return []
+        if cond is None or cond.shape != (batch, len(self.tables)):
+            given = None if cond is None else tuple(cond.shape)
+            raise InputError(f"conditions {given}: this network takes {(batch, len(self.tables))}")
+        return [table(column) for column, table in zip(cond.unbind(1), self.tables, strict=True)]
+
+
 def patchify(x: Tensor, patch: int) -> Tensor:
     """Cut images into square patches, read row by row.
 

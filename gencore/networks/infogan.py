@@ -156,15 +156,8 @@ class InfoDiscriminator(nn.Module):
 
     def read(self, x: Tensor) -> Reading:
         """Return what Q reads of the codes of images ``(B, channels, size, size)`` in [-1, 1]."""
-        return self._reading(self.discriminator.features(x))
-
-    def judge_and_read(self, x: Tensor) -> tuple[Tensor, Reading]:
-        """Return what `forward` and `read` do, with the features computed once."""
-        h = self.discriminator.features(x)  # (B, C, s, s)
-        return self.discriminator.layers[-1](h).flatten(), self._reading(h)
-
-    def _reading(self, h: Tensor) -> Reading:
         classes, continuous = self.config.classes, self.config.continuous
+        h = self.discriminator.features(x)  # (B, C, s, s)
         logits, mean, spread = self.reader(h).flatten(1).float().split([classes, continuous, continuous], 1)
         low, high = LOG_STD_RANGE
         # Not cut off: at the bound there would be no gradient, and a spread that has become too small could not grow.

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gencore.errors import InputError
+from gencore.networks.blocks import doublings
 from gencore.networks.equalised import HE, EqualConv2d, EqualLinear
 from gencore.networks.minibatch_std import minibatch_std
 
@@ -61,7 +62,7 @@ class Progressive:
     @property
     def levels(self) -> int:
         """How many times the resolution doubles, from the smallest to the full one."""
-        return _doublings(self.size)
+        return doublings(self.size)
 
     @property
     def resolutions(self) -> list[int]:
@@ -243,18 +244,13 @@ def reduce_to(x: Tensor, level: float) -> Tensor:
     InputError
         If pictures of this size have no such level.
     """
-    levels = _doublings(x.shape[-1])
+    levels = doublings(x.shape[-1])
     stage, fading = _split(level, levels)
     old = _enlarge(_shrink(x, levels - stage), levels - stage)
     if not fading:
         return old
     new = _enlarge(_shrink(x, levels - stage - 1), levels - stage - 1)
     return torch.lerp(old, new, fading)
-
-
-def _doublings(size: int) -> int:
-    """Return how often a size halves until it is 4, 5, 6 or 7: these have three binary digits, a doubling adds one."""
-    return size.bit_length() - 3
 
 
 def _split(level: float, levels: int) -> tuple[int, float]:

@@ -40,7 +40,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, leaky_relu, pixel_shuffle
 
 from gencore.errors import InputError
-from gencore.networks.embeddings import condition_tables
+from gencore.networks.blocks import doublings
+from gencore.networks.embeddings import Told
 from gencore.networks.equalised import HE, EqualConv2d, EqualLinear
 from gencore.networks.minibatch_std import minibatch_std
 
@@ -113,10 +114,7 @@ class StyleGAN2:
     @property
     def levels(self) -> int:
         """How many times the maps' resolution doubles."""
-        levels = 0
-        while self.size // self.patch >> (levels + 1) >= 4:
-            levels += 1
-        return levels
+        return doublings(self.size // self.patch)
 
     @property
     def sides(self) -> list[int]:
@@ -155,7 +153,7 @@ class Mapping(nn.Module):
 
     def __init__(self, config: StyleGAN2) -> None:
         super().__init__()
-        self.tables = condition_tables(config.conditions, config.style)
+        self.told = Told(config.conditions, config.style, std=1.0)
         inputs = config.style * (2 if config.conditions else 1)
         lengths = [inputs] + [config.style] * config.mapping
         # A hundredth of the learning rate: w must not move faster than the layers that read it can follow.
@@ -164,30 +162,14 @@ class Mapping(nn.Module):
     def forward(self, z: Tensor, cond: Tensor | None) -> Tensor:
         """Return ``(B, style)`` for the latent's style numbers ``(B, style)`` and conditions ``(B, K)``.
 
-        Errors as in `told`.
+        Errors as in `Told.vectors`.
         """
         h = normalise(z)
-        if vectors := told(self.tables, cond, len(z)):
+        if vectors := self.told.vectors(cond, len(z)):
             h = torch.cat([h, normalise(sum(vectors))], 1)  # (B, 2 style)
         for layer in self.layers:
             h = leaky_relu(layer(h), 0.2)
         return h
-
-
-def told(tables: nn.ModuleList, cond: Tensor | None, batch: int) -> list[Tensor]:
-    """Return the vectors ``(batch, N)`` of each condition, for conditions, int64 ``(batch, K)``.
-
-    Raises
-    ------
-    InputError
-        If conditions are missing, or there are more or fewer than tables or pictures.
-    """
-    if cond is None and not len(tables):
-        return []
-    if cond is None or cond.shape != (batch, len(tables)):
-        given = None if cond is None else tuple(cond.shape)
-        raise InputError(f"conditions {given}: this network takes {(batch, len(tables))}")
-    return [table(column) for column, table in zip(cond.unbind(1), tables, strict=True)]
 
 
 def normalise(vectors: Tensor) -> Tensor:
@@ -304,7 +286,7 @@ class Generator(nn.Module):
         Raises
         ------
         InputError
-            If a latent has more or fewer numbers than the generator takes, or as in `told`.
+            If a latent has more or fewer numbers than the generator takes, or as in `Told.vectors`.
         """
         if z.shape[1:] != (self.config.latent,):
             raise InputError(f"latents {tuple(z.shape)}: this generator takes (B, {self.config.latent})")
@@ -379,12 +361,12 @@ class Discriminator(nn.Module):
         self.conv = EqualConv2d(last + 1, last, 3, padding=1)
         self.dense = EqualLinear(last * side**2, last)
         self.verdict = EqualLinear(last, 1, gain=1.0)
-        self.tables = condition_tables(config.conditions, last)
+        self.told = Told(config.conditions, last, std=1.0)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return logits ``(B,)`` for pictures ``(B, channels, size, size)`` and conditions ``(B, K)``.
 
-        They depend on the batch (`gencore.networks.minibatch_std`). Errors as in `told`.
+        They depend on the batch (`gencore.networks.minibatch_std`). Errors as in `Told.vectors`.
         """
         h = leaky_relu(self.stem(x), 0.2)
         for block in self.blocks:
@@ -392,7 +374,7 @@ class Discriminator(nn.Module):
         h = leaky_relu(self.conv(minibatch_std(h)), 0.2)  # (B, C, s, s)
         h = leaky_relu(self.dense(h.flatten(1)), 0.2)  # (B, C)
         verdict = self.verdict(h)[:, 0]
-        for vectors in told(self.tables, cond, len(x)):
+        for vectors in self.told.vectors(cond, len(x)):
             # What is told is compared with what is seen.
             verdict = verdict + (normalise(vectors).to(h) * h).sum(1) / math.sqrt(h.shape[1])
         return verdict

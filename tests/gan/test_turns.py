@@ -46,11 +46,14 @@ def test_codes_are_written_only_in_the_generators_turns():
     game = Game(penalties=(Codes(every=2),), generator_every=3)
     assert due(game, "discriminator") == [["Hinge", "Codes"], ["Hinge"]] * 6
     written = [step for step, losses in enumerate(due(game, "generator")) if "Codes" in losses]
-    assert written == [0, 6]
+    assert written == [0, 6]  # its turns are steps 0, 3, 6 and 9
     assert due(game, "generator")[3] == ["Hinge"] and due(game, "generator")[2] == []
 
 
-def test_a_penalty_whose_player_sits_out_waits_for_the_next_time():
-    """Path lengths every second step, the generator every third: both only in every sixth."""
-    game = Game(penalties=(PathLength(every=2),), generator_every=3)
+def test_a_penalty_counts_its_players_own_turns():
+    """The generator has its turns at steps 0, 2, 4, ...; paths are measured in every third of them."""
+    game = Game(penalties=(PathLength(every=3), R1(every=3)), generator_every=2)
     assert [step for step, losses in enumerate(due(game, "generator")) if "PathLength" in losses] == [0, 6]
+    assert [step for step, losses in enumerate(due(game, "discriminator")) if "R1" in losses] == [0, 3, 6, 9]
+    game = Game(penalties=(PathLength(every=2),), generator_every=2)  # by steps it would be due in each turn
+    assert [step for step, losses in enumerate(due(game, "generator")) if "PathLength" in losses] == [0, 4, 8]

@@ -161,19 +161,10 @@ def test_spreads_are_bounded_and_come_back_from_the_bounds():
     assert (discriminator.read(x).log_std == -1).all()
 
 
-def test_verdict_and_reading_come_from_features_computed_once():
-    _, discriminator, _, x = awake()
-    calls = []
-    discriminator.discriminator.layers[0].register_forward_hook(lambda *_: calls.append(1))
-    logits, reading = discriminator.judge_and_read(x)
-    assert len(calls) == 1
-    assert torch.equal(logits, discriminator(x))
-    assert all(torch.equal(now, then) for now, then in zip(reading, discriminator.read(x), strict=True))
-
-
 def test_verdict_and_reading_teach_all_but_each_other_s_last_layers():
     generator, discriminator, z, _ = awake()
-    logits, reading = discriminator.judge_and_read(generator(z))
+    images = generator(z)
+    logits, reading = discriminator(images), discriminator.read(images)
     parameters = {**dict(generator.named_parameters()), **dict(discriminator.named_parameters())}
     verdict_only = {"discriminator.layers.5.weight", "discriminator.layers.5.bias"}
     reading_only = {name for name in parameters if name.startswith("reader")}
@@ -223,7 +214,7 @@ def test_a_pass_moves_no_state_and_what_is_kept_gives_the_players_back():
     z = torch.randn(5, 9)
     before = [copy.deepcopy(player.state_dict()) for player in (generator, discriminator)]
     images = generator(z)
-    logits, reading = discriminator.judge_and_read(images)
+    logits, reading = discriminator(images), discriminator.read(images)
     sum(part.sum() for part in (logits, *reading)).backward()
     for player, state in zip((generator, discriminator), before, strict=True):
         assert all(torch.equal(tensor, state[name]) for name, tensor in player.state_dict().items())
@@ -238,7 +229,7 @@ def test_half_precision():
     generator, discriminator, z, x = awake()
     generator, discriminator, z, x = generator.float(), discriminator.float(), z.float(), x.float()
     with torch.autocast("cpu", torch.bfloat16):
-        codes, images, (logits, reading) = generator.codes(z), generator(z), discriminator.judge_and_read(x)
+        codes, images, logits, reading = generator.codes(z), generator(z), discriminator(x), discriminator.read(x)
     assert all(torch.equal(now, then) for now, then in zip(codes, generator.codes(z), strict=True))
     assert {part.dtype for part in reading} == {torch.float32}
     pairs = [(images, generator(z)), (logits, discriminator(x)), *zip(reading, discriminator.read(x), strict=True)]

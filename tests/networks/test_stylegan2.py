@@ -105,7 +105,7 @@ def modulated(h, style, p, name, demodulate=True):
 
 
 def plain_generator(config, p, z, cond):
-    tables = [p[f"mapping.tables.{number}.weight"] for number in range(2)]
+    tables = [p[f"mapping.told.tables.{number}.weight"] for number in range(2)]
     told = torch.stack([tables[0][a] + tables[1][b] for a, b in cond.tolist()])
     w = torch.cat([unit(z[:, :3]), unit(told)], 1)
     for number in range(2):
@@ -146,7 +146,7 @@ def plain_discriminator(config, p, x, cond):
     h = leaky(h @ p["dense.weight"].T * (2 / 96) ** 0.5 + p["dense.bias"])
     logits = h @ p["verdict.weight"][0] / 6**0.5 + p["verdict.bias"]
     for number in range(2):
-        told = unit(p[f"tables.{number}.weight"])[cond[:, number]]
+        told = unit(p[f"told.tables.{number}.weight"])[cond[:, number]]
         logits = logits + torch.einsum("bc,bc->b", told, h) / 6**0.5
     return logits
 
@@ -343,7 +343,7 @@ def test_the_mapping_looks_at_the_direction_of_its_latent_only():
     w = mapping(z[:, :3], cond)
     torch.testing.assert_close(mapping(30 * z[:, :3], cond), w, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(mapping(-z[:, :3], cond), w, rtol=0.1)
-    for table in mapping.tables:
+    for table in mapping.told.tables:
         table.weight.data *= 30
     torch.testing.assert_close(mapping(z[:, :3], cond), w, rtol=1e-5, atol=1e-5)
     assert mapping(torch.zeros(4, 3).double(), cond).isfinite().all()
@@ -379,7 +379,7 @@ def test_two_labels_differ_by_the_projection_of_the_features():
     seen = []
     discriminator.verdict.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     logits = torch.stack([discriminator(x, torch.full((4, 1), y)) for y in range(4)])
-    table = discriminator.tables[0].weight[:4]
+    table = discriminator.told.tables[0].weight[:4]
     table = table / table.norm(dim=1, keepdim=True)  # of length 1: sqrt(C) over sqrt(C)
     for a in range(4):
         for b in range(4):
@@ -408,14 +408,14 @@ def modulated_keys(name):
 
 def test_what_is_kept_has_plain_names_and_gives_the_players_back():
     (generator, discriminator), (z, x, cond) = awake(), inputs()
-    names = ["constant", "colour_bias", "mean_path", "mapping.tables.0.weight", "mapping.tables.1.weight"]
+    names = ["constant", "colour_bias", "mean_path", "mapping.told.tables.0.weight", "mapping.told.tables.1.weight"]
     names += [f"mapping.layers.{number}.{part}" for number in range(2) for part in ("weight", "bias")]
     for number in range(3):
         names += [f"layers.{number}.bias", f"layers.{number}.strength", *modulated_keys(f"layers.{number}.conv")]
     names += [*modulated_keys("colours.0"), *modulated_keys("colours.1")]
     assert set(generator.state_dict()) == set(names)
     layers = ["stem", "blocks.0.first", "blocks.0.second", "conv", "dense", "verdict"]
-    names = ["blocks.0.plain.weight", "tables.0.weight", "tables.1.weight"]
+    names = ["blocks.0.plain.weight", "told.tables.0.weight", "told.tables.1.weight"]
     assert set(discriminator.state_dict()) == {*names, *(f"{a}.{b}" for a in layers for b in ("weight", "bias"))}
     generator.mean_path.fill_(3)
     for player, fresh, given in zip((generator, discriminator), TINY.build(), (z, x), strict=True):
