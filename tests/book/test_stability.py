@@ -241,7 +241,7 @@ def matrices():
     return torch.randn(3, 6, 4, dtype=torch.float64)
 
 
-@equation("ST.16", r"\bar W = \frac{W}{\sigma(W)}, \qquad \sigma(W) = \max_{v \ne 0} \frac{\|W v\|}{\|v\|}")
+@equation("ST.16", r"\bar A = \frac{A}{\sigma(A)}, \qquad \sigma(A) = \max_{v \ne 0} \frac{\|A v\|}{\|v\|}")
 def test_spectral_normalisation():
     """(ST.16): the longest image of a unit vector has length 1, and the direction of the matrix is kept."""
     (spectral,) = load(CHAPTER, "spectral")
@@ -253,8 +253,8 @@ def test_spectral_normalisation():
 
 @equation(
     "ST.17",
-    r"v \leftarrow \frac{W^\top u}{\|W^\top u\|}, \qquad u \leftarrow \frac{W v}{\|W v\|}, \qquad \sigma(W)"
-    r" \approx u^\top W v",
+    r"v \leftarrow \frac{A^\top u}{\|A^\top u\|}, \qquad u \leftarrow \frac{A v}{\|A v\|}, \qquad \sigma(A)"
+    r" \approx u^\top A v",
 )
 def test_power_iteration_step_by_step():
     """(ST.17): one step by hand, many steps to the singular vectors; gencore's takes the same step."""
@@ -277,7 +277,7 @@ def test_power_iteration_step_by_step():
     close(norm.v, v[0, :, 0])
 
 
-@equation("ST.18", r"\|s(x) - s(y)\| \le \sigma(W_1)\,\sigma(W_2)\cdots\sigma(W_L)\,\|x-y\|")
+@equation("ST.18", r"\|s(x) - s(y)\| \le \sigma(A_1)\,\sigma(A_2)\cdots\sigma(A_L)\,\|x-y\|")
 def test_slopes_multiply_along_the_layers():
     """(ST.18): the bound is the product of singular values, and chains of matched layers reach it."""
     bound, perceptrons, Layers = load(CHAPTER, "bound", "perceptrons", "Layers")
