@@ -80,6 +80,7 @@ class Examples:
             cond = with_mirrored(recipe, cond, mirrored.long())
         x = x if self._codes is None else self._codes[place]
         z = self._normal(seen, "latent", recipe.network.latent)
+        # Whether or not a penalty asks for the others: they take half a hundredth of a step.
         draw = Draw(z, self._uniform(seen, "between"), self._normal(seen, "direction", *x.shape[1:]))
         changes = None
         if recipe.augmentation is not None:
