@@ -96,7 +96,9 @@ for (let i = 0; i < 3; i++) {
   result.themes.push(await page.getAttribute("html", "data-theme"));
 }
 await page.goto(`${base}/search.html?q=discriminator`, { waitUntil: "load" });
-await page.waitForSelector("#search-results ul.search li", { timeout: 10000 }).catch(() => {});
+// Results are listed one by one, which takes longer the more there are.
+const finished = () => /found|did not match/.test(document.querySelector("#search-results .search-summary")?.textContent);
+await page.waitForFunction(finished, null, { timeout: 30000 }).catch(() => {});
 result.found = await page.locator("#search-results ul.search li a").evaluateAll((links) => links.map((a) => a.href));
 result.searchErrors = [...report.errors, ...report.outside];
 await browser.close();

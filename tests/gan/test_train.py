@@ -70,6 +70,11 @@ def run(recipe, folder=None, **options):
     return state
 
 
+def examples(recipe):
+    """What the recipe's training steps are given."""
+    return Examples(recipe, recipe.data.load("train"), gan.build(recipe).generator, torch.device("cpu"))
+
+
 def weights(state):
     return checkpoint.flatten({**state.networks._asdict(), "ema": state.averaged.generator})
 
@@ -487,7 +492,7 @@ def test_a_generator_that_sits_out_is_not_moved(recipe):
 def test_what_both_players_minimise_is_reported_once():
     """The cost of the codes in the first step, which the discriminator's own step then lowers a little."""
     (first, *_) = gan.train(replace(READ, images=16), device="cpu")
-    networks, draw = gan.build(READ), Examples(READ, READ.data.load("train"), torch.device("cpu")).at(0).draw
+    networks, draw = gan.build(READ), examples(READ).at(0).draw
     exact = Codes().loss(networks, None, None, draw, networks.generator(draw.z)).parts
     for name in ("class_nats", "number_nats"):
         assert first.losses[name] == pytest.approx(exact[name].item(), rel=0.05)
@@ -496,8 +501,7 @@ def test_what_both_players_minimise_is_reported_once():
 def test_what_the_networks_are_told_is_true():
     """The picture's class, and whether it is mirrored; half of the pictures are."""
     data = TOLD.data.load("train")
-    plain = Examples(replace(CLASSES, seed=3), data, torch.device("cpu"))
-    told = Examples(replace(TOLD, seed=3), data, torch.device("cpu"))
+    plain, told = examples(replace(CLASSES, seed=3)), examples(replace(TOLD, seed=3))
     mirrored = 0
     for seen in range(0, 160, 16):
         x, cond, *_ = plain.at(seen)
@@ -508,7 +512,7 @@ def test_what_the_networks_are_told_is_true():
             assert torch.equal(other, picture.flip(2) if turned else picture)
         mirrored += int(also_cond[:, 1].sum())
     assert 60 < mirrored < 100
-    assert plain.at(0).changes is None and Examples(INDEPENDENT, data, torch.device("cpu")).at(0).cond is None
+    assert plain.at(0).changes is None and examples(INDEPENDENT).at(0).cond is None
 
 
 def test_real_and_generated_pictures_are_changed_by_the_same_law_and_shown_changed(monkeypatch):
@@ -523,7 +527,7 @@ def test_real_and_generated_pictures_are_changed_by_the_same_law_and_shown_chang
     monkeypatch.setattr(Discriminator, "forward", lambda self, x: shown.append(x.detach().clone()) or forward(self, x))
     run(recipe)
     assert len(given) == 8 and len(shown) == 12  # each step: real and generated, and once more what is generated
-    example = Examples(recipe, recipe.data.load("train"), torch.device("cpu")).at(0)
+    example = examples(recipe).at(0)
     assert torch.equal(given[0][0], example.x)
     torch.testing.assert_close(given[1][0], gan.build(recipe).generator(example.draw.z).detach())
     for (x, u), (fake, v), (on_real, on_fake, to_generator) in zip(
