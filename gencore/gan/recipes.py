@@ -246,9 +246,7 @@ def steady_digits() -> GANRecipe:
         network=DCGAN(size=28, channels=1, latent=64, width=48, discriminator_norm="none"),
         penalties=(R1(gamma=1.0, every=8),),
         optimiser=Adam(generator_lr=5e-4, discriminator_lr=5e-4, beta2=0.99),
-        images=520_000,
         batch_size=32,
-        precision="fp32",
     )
 
 
@@ -261,7 +259,8 @@ def told_digits() -> GANRecipe:
     those of a classifier, so that being told counts for much: `dcgan_digits`, which is told nothing, has 13.8.
     """
     recipe = steady_digits()
-    return replace(recipe, network=ConditionalDCGAN(recipe.network, (10,)), told=("class",), images=200_000)
+    network = ConditionalDCGAN(recipe.network, (10,))
+    return replace(recipe, network=network, told=("class",), images=200_000, precision="fp32")
 
 
 def joined_digits() -> GANRecipe:
@@ -306,4 +305,5 @@ def style_emoji() -> GANRecipe:
         optimiser=Adam(generator_lr=1e-2, discriminator_lr=1e-2, beta1=0.0, beta2=0.99, decay=0.4),
         images=400_000,
         batch_size=32,
+        precision="bf16",
     )
