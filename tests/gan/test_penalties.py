@@ -271,7 +271,7 @@ def info_networks(classes=3, continuous=2):
 
 @pytest.mark.parametrize("classes, continuous", [(3, 2), (4, 0), (0, 3)])
 def test_codes_cost_what_a_distribution_says(classes, continuous):
-    """(CO.5), and torch.distributions."""
+    """(CO.12), and torch.distributions."""
     networks, draw = info_networks(classes, continuous)
     fake = networks.generator(draw.z)
     loss = Codes(weight=0.5, number_weight=0.2, every=3).loss(networks, None, None, draw, fake)
