@@ -287,7 +287,6 @@ def growing_digits() -> GANRecipe:
         steady_digits(),
         network=Progressive(size=28, channels=1, latent=64, width=16, max_width=64),
         growth=Growth(phase=40_000),
-        penalties=(R1(gamma=1.0, every=8),),
         optimiser=Adam(generator_lr=5e-3, discriminator_lr=5e-3, beta1=0.0, beta2=0.99, decay=0.3),
         images=300_000,
     )
@@ -311,4 +310,17 @@ def style_emoji() -> GANRecipe:
         images=400_000,
         batch_size=32,
         precision="bf16",
+    )
+
+
+def style_emoji_long() -> GANRecipe:
+    """`style_emoji` with three times the images, larger shifts and a flatter discriminator: the showpiece. Not run yet."""
+    recipe = style_emoji()
+    return replace(
+        recipe,
+        penalties=(R1(gamma=2.0, every=16),),
+        augmentation=replace(recipe.augmentation, shift=0.25),
+        optimiser=replace(recipe.optimiser, decay=0.5),
+        images=1_300_000,
+        ema_half_life=20_000,
     )
