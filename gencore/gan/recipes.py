@@ -276,9 +276,15 @@ def joined_digits() -> GANRecipe:
 
 def info_digits() -> GANRecipe:
     """InfoGAN of digits: one code of ten classes and two numbers, found without labels. Not run yet."""
-    recipe = steady_digits()
-    network = InfoGAN(replace(recipe.network, width=32), classes=10, continuous=2)
-    return replace(recipe, network=network, penalties=(*recipe.penalties, Codes()), images=160_000)
+    dcgan = DCGAN(size=28, channels=1, latent=64, width=32)
+    return replace(
+        dcgan_digits(),
+        network=InfoGAN(dcgan, classes=10, continuous=2),
+        penalties=(Codes(),),
+        # The generator is the faster player, as in the paper: it is to find what can be read before the verdict is all it hears.
+        optimiser=Adam(generator_lr=1e-3, discriminator_lr=2e-4),
+        images=200_000,
+    )
 
 
 def growing_digits() -> GANRecipe:
