@@ -7,7 +7,7 @@ to the held-out emoji, its spread over subsets, precision and recall, as ``genco
 ``by_heart``, how often the discriminator prefers a training picture to a held-out one (0.5 if it knows none by heart), both
 without augmentation; and ``core_minutes``. All are told category, style and whether the picture is mirrored, see as many
 images, and are trained once; each kind of network has the learning rate of its recipe. Trainings are kept in the folder and
-resumed. About four core-minutes each on an AMD EPYC, with StyleGAN2 in pixels eight.
+resumed. Two to four core-minutes each on an AMD EPYC.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from gencore.networks.stylegan2 import StyleGAN2
 from gencore.training.device import keep_freed_memory
 from tools import studies
 
-IMAGES, SAMPLES = 128_000, 2_000
+IMAGES, SAMPLES = 64_000, 2_000
 
 CODES = replace(style_emoji(), images=IMAGES)
 GAME = CODES.network.game
