@@ -330,13 +330,6 @@ def style_emoji() -> GANRecipe:
 
 
 def style_emoji_long() -> GANRecipe:
-    """`style_emoji` with three times the images, larger shifts and a flatter discriminator: the showpiece. Not run yet."""
+    """`style_emoji` with three times its images: what more compute buys. The showpiece of this family. Not run yet."""
     recipe = style_emoji()
-    return replace(
-        recipe,
-        penalties=(R1(gamma=2.0, every=16),),
-        augmentation=replace(recipe.augmentation, shift=0.25),
-        optimiser=replace(recipe.optimiser, decay=0.5),
-        images=1_300_000,
-        ema_half_life=20_000,
-    )
+    return replace(recipe, optimiser=replace(recipe.optimiser, decay=0.5), images=1_200_000, ema_half_life=20_000)
