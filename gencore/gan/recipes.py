@@ -269,7 +269,12 @@ def told_digits() -> GANRecipe:
 
 
 def joined_digits() -> GANRecipe:
-    """`told_digits` with a discriminator that sees the digit as maps beside the picture. Not run yet."""
+    """`told_digits` with a discriminator that sees the digit as maps beside the picture.
+
+    ``gencore train gan.recipes.joined_digits``: 7.2 core-minutes on an AMD EPYC, one thread. On 10,000 samples in sets of
+    1,000: Fréchet distance 2.03 ± 0.42 on digit-classifier features, precision 0.78, recall 0.87. Of 2,000 digits asked
+    for, 96 % are read as what was asked for. One run; by these figures neither way of telling is the better one.
+    """
     recipe = told_digits()
     return replace(recipe, network=replace(recipe.network, judge="concat"))
 
@@ -299,7 +304,12 @@ def growing_digits() -> GANRecipe:
 
 
 def style_emoji() -> GANRecipe:
-    """StyleGAN2 on the codes of `kl_emoji`, told category, style and mirrored. Not run yet."""
+    """StyleGAN2 on the codes of `kl_emoji`, told category, style and mirrored.
+
+    ``gencore train gan.recipes.style_emoji``: 13.7 core-minutes on an AMD EPYC with bf16, one thread. On 10,000 samples:
+    kernel distance 0.47 ± 0.05 on SqueezeNet features at 128 px (real against real 0.01 ± 0.01), precision 0.69, recall
+    0.07. One can name faces, signs and houses, which in those of `dcgan_emoji` one cannot; its kernel distance is 0.40.
+    """
     first = Autoencoder(size=32, channels=3, latent=4, flat=False, width=64, multipliers=(1, 2), patch=2)
     game = StyleGAN2(8, 4, width=192, max_width=192, judge_width=128, convolutions=1, conditions=(8, 3, 2))
     return GANRecipe(
@@ -320,13 +330,6 @@ def style_emoji() -> GANRecipe:
 
 
 def style_emoji_long() -> GANRecipe:
-    """`style_emoji` with three times the images, larger shifts and a flatter discriminator: the showpiece. Not run yet."""
+    """`style_emoji` with three times its images: what more compute buys. The showpiece of this family. Not run yet."""
     recipe = style_emoji()
-    return replace(
-        recipe,
-        penalties=(R1(gamma=2.0, every=16),),
-        augmentation=replace(recipe.augmentation, shift=0.25),
-        optimiser=replace(recipe.optimiser, decay=0.5),
-        images=1_300_000,
-        ema_half_life=20_000,
-    )
+    return replace(recipe, optimiser=replace(recipe.optimiser, decay=0.5), images=1_200_000, ema_half_life=20_000)
