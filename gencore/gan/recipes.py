@@ -280,7 +280,14 @@ def joined_digits() -> GANRecipe:
 
 
 def info_digits() -> GANRecipe:
-    """InfoGAN of digits: one code of ten classes and two numbers, found without labels. Not run yet."""
+    """InfoGAN of digits: one code of ten classes and two numbers, found without labels.
+
+    ``gencore train gan.recipes.info_digits``: 1.6 core-minutes on an AMD EPYC with bf16, one thread. On 10,000 samples in
+    sets of 1,000: Fréchet distance 17.3 ± 0.3 on digit-classifier features. Over five seeds (``tools/info_study.py``)
+    35 to 46 % of the digits are what their code stands for, if each code is matched with a digit; some 13 % would be by
+    chance. No number is the slant with every seed. With R1, rates of 5e-4 for both players and numbers that weighed as much
+    as the class, codes were read as well, and meant nothing: 18 and 19 %.
+    """
     dcgan = DCGAN(size=28, channels=1, latent=64, width=32)
     return replace(
         dcgan_digits(),
