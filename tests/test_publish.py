@@ -50,6 +50,20 @@ class Report:
         return self.facts
 
 
+def test_a_gan_run_without_its_discriminator(runs):
+    """What is drawn is the same, nothing else ships, and a whole model beside it is loaded whole."""
+    whole = publishing.publish(runs / "tiny", "gan.recipes.tiny", "an abacus")
+    drawn = gan.sample(gan.load(zoo.folder("tiny")), 4, seed=0)
+    size = (zoo.folder("tiny") / "ema.safetensors").stat().st_size
+    card = publishing.publish(runs / "tiny", "gan.recipes.tiny", "an abacus", without=("discriminator",))
+    networks, _ = families.load(zoo.folder("tiny"))
+    assert networks.discriminator is None and torch.equal(gan.sample(gan.load(zoo.folder("tiny")), 4, seed=0), drawn)
+    assert card == whole | {"left_out": ["discriminator"]} == zoo.card("tiny")
+    assert {key.split(".")[0] for key in load_file(zoo.folder("tiny") / "ema.safetensors")} == {"generator"}
+    assert (zoo.folder("tiny") / "ema.safetensors").stat().st_size < size
+    assert not any(p.requires_grad for p in networks.generator.parameters()) and not networks.generator.training
+
+
 def test_a_gan_run(runs):
     card = publishing.publish(runs / "tiny", "gan.recipes.tiny", "an abacus")
     networks, recipe = gan.load(zoo.folder("tiny"))

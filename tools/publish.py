@@ -3,7 +3,8 @@
     python tools/publish.py runs/dcgan_digits gan.recipes.dcgan_digits
 
 A run that had to be stopped is taken with ``--stopped``, and its card says how far it came. With ``--record-only`` all is
-written but the weights, and the card says so: a record of a model that is too large to ship.
+written but the weights, and the card says so: a record of a model that is too large to ship. With ``--without discriminator``
+the weights of that network, which drawing does not need, are left out, and the card says that, too.
 
 The model is measured here, as it will be loaded (rounding included): its pictures on 10,000 samples (or ``--samples``) with
 the protocol of ``gencore evaluate``, if it draws any, and whatever else its family measures. Nothing is taken on trust.
@@ -46,6 +47,7 @@ def publish(
     stopped: bool = False,
     samples: int = SAMPLES,
     record_only: bool = False,
+    without: tuple[str, ...] = (),
 ) -> dict:
     """Measure a run and write its folder of the zoo in one step, in place of an older one.
 
@@ -65,6 +67,8 @@ def publish(
         How many pictures to judge.
     record_only : bool
         Whether to leave the weights out, once they are measured.
+    without : tuple of str
+        Networks to leave out, since drawing does not need them.
 
     Returns
     -------
@@ -102,6 +106,10 @@ def publish(
     with tempfile.TemporaryDirectory() as scratch:
         part = Path(scratch)
         tensors = checkpoint.read_tensors(newest / "ema.safetensors")
+        if without:
+            card[checkpoint.LEFT_OUT] = list(without)
+            checkpoint.write_json(part / "card.json", card)  # by which it is loaded below
+            tensors = {key: value for key, value in tensors.items() if key.split(".")[0] not in without}
         save_file(eight_bits.shrink(tensors), part / "ema.safetensors")
         checkpoint.write_json(part / "recipe.json", recipe_io.to_dict(recipe))  # with fields that are younger than the run
         shutil.copy(run / "curve.csv", part / "curve.csv")
@@ -170,6 +178,7 @@ if __name__ == "__main__":
     parser.add_argument("--stopped", action="store_true", help="take a run that has not come to its end")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="how many pictures to judge")
     parser.add_argument("--record-only", action="store_true", help="write all but the weights")
+    parser.add_argument("--without", nargs="*", default=(), help="networks to leave out, such as discriminator")
     options = parser.parse_args()
     try:
         publish(
@@ -180,6 +189,7 @@ if __name__ == "__main__":
             options.stopped,
             options.samples,
             options.record_only,
+            tuple(options.without),
         )
     except InputError as error:
         raise SystemExit(f"publish: {error}") from None

@@ -33,7 +33,8 @@ def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Netw
     Returns
     -------
     networks : Networks
-        The averaged (EMA) generator and the discriminator as last trained, in evaluation mode, float32.
+        The averaged (EMA) generator and the discriminator as last trained, in evaluation mode, float32; None for a
+        discriminator that the zoo leaves out.
     recipe : GANRecipe
         The recipe they were trained by.
 

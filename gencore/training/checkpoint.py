@@ -23,6 +23,7 @@ from gencore.errors import InputError
 from gencore.training import eight_bits, recipe_io
 
 NOT_SHIPPED = "not shipped"  # "weights" in the card of a zoo model that is there as a record only
+LEFT_OUT = "left_out"  # in a card: networks that drawing does not need, and whose weights do not ship
 KEEP = 2  # checkpoints left on disk: the newest, and one more in case a disk fills up while writing
 
 
@@ -114,7 +115,7 @@ def load_model(folder: Path | str, kind: type, build: Callable[[Any], NamedTuple
     Returns
     -------
     networks : NamedTuple of nn.Module
-        In evaluation mode, float32, without gradients.
+        In evaluation mode, float32, without gradients; None in place of one that the zoo's card says is left out.
     recipe
         The recipe they were trained by.
 
@@ -126,14 +127,16 @@ def load_model(folder: Path | str, kind: type, build: Callable[[Any], NamedTuple
     folder = Path(folder)
     recipe = recipe_io.read(kind, folder / "recipe.json")
     path = (list_checkpoints(folder) or [folder])[-1] / "ema.safetensors"
-    if not path.is_file() and (folder / "card.json").is_file():
-        card = json.loads((folder / "card.json").read_text("utf-8"))
-        if card.get("weights") == NOT_SHIPPED:
-            name, command = card["name"], f"gencore train {card['recipe']}"
-            raise InputError(f"{name}: only its record ships, not its weights; train it by: {command}")
-    networks = build(recipe)
-    fill(networks._asdict(), read_tensors(path), path)
-    return type(networks)(*(network.eval().requires_grad_(False) for network in networks)), recipe
+    card = json.loads((folder / "card.json").read_text("utf-8")) if (folder / "card.json").is_file() else {}
+    if not path.is_file() and card.get("weights") == NOT_SHIPPED:
+        name, command = card["name"], f"gencore train {card['recipe']}"
+        raise InputError(f"{name}: only its record ships, not its weights; train it by: {command}")
+    networks, left_out = build(recipe), card.get(LEFT_OUT, [])
+    there = {name: network for name, network in networks._asdict().items() if name not in left_out}
+    fill(there, read_tensors(path), path)
+    for network in there.values():
+        network.eval().requires_grad_(False)
+    return networks._replace(**dict.fromkeys(left_out)), recipe
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
