@@ -59,12 +59,27 @@ def list_all(arguments: list[str]) -> None:
     print("Recipes (gencore train NAME):")
     for name, function in families.recipes().items():
         print(f"  {name:34s} {inspect.getdoc(function).splitlines()[0]}")
-    print("\nModels in the zoo, with parameters and training images seen (gencore sample NAME --out FILE.png):")
+    print("\nModels in the zoo (gencore sample NAME --out FILE.png), with parameters, data, score and cost:")
     for name in zoo.names():
-        card = zoo.card(name)
-        note = "" if families.draws(*families.read(zoo.folder(name))) else "   draws no pictures"
+        card, (family, recipe) = zoo.card(name), families.read(zoo.folder(name))
+        note = "" if families.draws(family, recipe) else "   draws no pictures"
         note += "   only its record ships" if card.get("weights") == checkpoint.NOT_SHIPPED else ""
-        print(f"  {name:34s} {card['parameters']:>9,} {card['images_seen']:>9,}{note}")
+        data = type(recipe.data).__name__.lower()
+        print(f"  {name:22s} {card['parameters']:>9,} {data:7s} {_score(card):50s} {_cost(card)}{note}")
+
+
+def _score(card: dict) -> str:
+    """Return the number that a card's model is known by: a distance of its pictures, or what its family measures first."""
+    measured = card["metrics"]
+    if isinstance(measured, dict):
+        measured = [measured["frechet"] or measured["kernel"]]  # no Fréchet distance: too few held-out images
+    return f"{measured[0]['name']} {measured[0]['value']:.3g}"
+
+
+def _cost(card: dict) -> str:
+    """Return what a card's model cost: images, minutes, and of what."""
+    machine, minutes = card["hardware"].split(",")[0], card["core_seconds"] / 60
+    return f"{card['images_seen']:>10,} images in {minutes:4.1f} core-minutes, {machine}"
 
 
 def train(arguments: list[str]) -> None:

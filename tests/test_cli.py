@@ -37,6 +37,12 @@ def test_help_and_list(tmp_path):
     lines = listed.stdout.split("zoo")[1].splitlines()
     draw_none = {line.split()[0]: "draws no pictures" in line for line in lines if "," in line}
     assert draw_none["digit_classifier"] and not draw_none["dcgan_digits"]
+    (line,) = (line for line in lines if line.split()[:1] == ["dcgan_digits"])
+    score, core_minutes = zoo.card("dcgan_digits")["metrics"]["frechet"]["value"], zoo.card("dcgan_digits")["core_seconds"] / 60
+    words = "533,889", "digits", f"Fréchet distance {score:.1f}", "600,000 images", f"{core_minutes:.1f} core-minutes", "AMD EPYC"
+    assert all(f" {word}" in line for word in words)
+    (line,) = (line for line in lines if line.split()[:1] == ["dcgan_emoji"])
+    assert " emoji " in line and f"Kernel distance {zoo.card('dcgan_emoji')['metrics']['kernel']['value']:.3f}" in line
     assert fails(gencore("trian", folder=tmp_path), "no command 'trian'")
 
 

@@ -154,25 +154,29 @@ class Codes:
     Attributes
     ----------
     weight : float
-        Of the nats that the reading costs.
+        Of the nats that reading the class costs.
+    number_weight : float
+        Of the nats that reading the numbers costs; 0.1 in the paper, since a Gaussian's are many.
     every : int
         Turns of its player from one time to the next.
     """
 
     weight: float = 1.0
+    number_weight: float = 0.1
     every: int = 1
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
 
     def __post_init__(self) -> None:
         _check(self.weight, self.every)
+        _check(self.number_weight, self.every)
 
     def loss(self, networks: Networks, x: Tensor, cond: Tensor | None, draw: Draw, fake: Tensor) -> Loss:
-        """Return the cost of the codes under the reading, in nats; parts ``class_nats`` and ``number_nats``."""
+        """Return the weighted cost of the codes under the reading; parts, in nats, are ``class_nats`` and ``number_nats``."""
         chosen, numbers = networks.generator.codes(draw.z)  # (B, classes) one-hot, (B, continuous)
         logits, mean, log_std = (each.float() for each in networks.discriminator.read(fake))
         class_nats = -(chosen * logits.log_softmax(1)).sum(1).mean()
         number_nats = (((numbers - mean) / log_std.exp()).square() / 2 + log_std + math.log(2 * math.pi) / 2).sum(1).mean()
-        total = self.every * self.weight * (class_nats + number_nats)  # (CO.5)
+        total = self.every * (self.weight * class_nats + self.number_weight * number_nats)  # (CO.5)
         return Loss(total, {"class_nats": class_nats, "number_nats": number_nats})
 
 

@@ -448,6 +448,7 @@ MIRRORED = replace(TOLD, network=replace(TOLD.network, conditions=(2,)), told=()
         (styled(share=3), styled()),
         (READ, replace(READ, penalties=())),
         (replace(READ, penalties=(Codes(weight=2.0),)), READ),
+        (replace(READ, penalties=(Codes(number_weight=2.0),)), READ),
         (replace(READ, penalties=(Codes(every=2),)), READ),
         (replace(TINY, augmentation=Augmentation()), TINY),
         *((replace(TINY, augmentation=Augmentation(**{name: 0.3})), replace(TINY, augmentation=Augmentation()))
