@@ -288,7 +288,7 @@ def info_digits() -> GANRecipe:
         penalties=(Codes(),),
         # The generator is the faster player, as in the paper: it is to find what can be read before the verdict is all it hears.
         optimiser=Adam(generator_lr=1e-3, discriminator_lr=2e-4),
-        images=200_000,
+        images=120_000,
     )
 
 
