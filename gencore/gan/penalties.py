@@ -4,8 +4,8 @@ Gradient penalty: Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028, equat
 R1: Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, equation 9, and R2, equation 10.
 Path length: Karras et al. 2020 (StyleGAN2), https://arxiv.org/abs/1912.04958, equation 4 and appendix B.
 Codes: Chen et al. 2016 (InfoGAN), https://arxiv.org/abs/1606.03657, equation 5.
-Equation numbers (ST.n) are those of the chapter "Stability", (CO.n) those of "Asking for something"; (SB.n) belong to a
-chapter that is being written.
+Equation numbers (ST.n) are those of the chapter "Stability", (CO.n) those of "Asking for something" and (SB.n) those of
+"Growing, then styles".
 
 Each says whose turn it belongs to (``players``) and how often it is due (in every so many of that player's turns). One that
 is due seldom weighs as much more, so that on average it pulls as if it were always there ("lazy regularisation", StyleGAN2,

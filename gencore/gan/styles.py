@@ -2,7 +2,7 @@
 
 Karras et al. 2019, "A style-based generator architecture for generative adversarial networks",
 https://arxiv.org/abs/1812.04948: mixing (section 3.1), truncation in W (appendix B), perceptual path length
-(section 4.1). Equation numbers (SB.n) belong to a chapter that is being written.
+(section 4.1). Equation numbers (SB.n) are those of the chapter "Growing, then styles".
 
 The generator is a `gencore.networks.stylegan2.Generator` or a `gencore.networks.coded_stylegan2.CodedGenerator`, in
 evaluation mode; what the latter paints are codes, which its ``decode`` turns into pictures.

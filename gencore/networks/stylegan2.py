@@ -7,7 +7,7 @@ and style mixing are those of Karras et al. 2019, https://arxiv.org/abs/1812.049
 for the mapping network's learning rate; conditions enter the mapping network as in Karras et al. 2020 (ADA),
 https://arxiv.org/abs/2006.06676, and the discriminator's verdict as in Miyato & Koyama 2018,
 https://arxiv.org/abs/1802.05637, equation 3, their vectors normalised as in ADA.
-Equation numbers (SB.n) belong to a chapter that is being written.
+Equation numbers (SB.n) are those of the chapter "Growing, then styles".
 
 All randomness is read from one vector of standard normal numbers: a style's, those of the noise maps, and, for
 training, those of a second style and of the layer from which it takes over. A generator in evaluation mode reads the
@@ -203,10 +203,10 @@ class ModulatedConv(nn.Module):
         """Return ``(B, out_channels, H, W)`` for maps ``(B, channels, H, W)`` and styles ``(B, style)``."""
         s = self.affine(w)  # (B, channels)
         weight = self.scale * self.weight
-        h = conv2d(h * s[:, :, None, None], weight, padding=self.weight.shape[2] // 2)  # equation 1
+        h = conv2d(h * s[:, :, None, None], weight, padding=self.weight.shape[2] // 2)  # equation 1, (SB.9)
         if self.demodulate:
             squares = s.square() @ weight.square().sum((2, 3)).mT  # (B, out_channels)
-            h = h * (squares + 1e-8).rsqrt().to(h)[:, :, None, None]  # equation 3
+            h = h * (squares + 1e-8).rsqrt().to(h)[:, :, None, None]  # equation 3, (SB.10)
         return h
 
 
