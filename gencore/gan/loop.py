@@ -1,4 +1,7 @@
-"""The training loop of the adversarial game: Goodfellow et al. 2014, algorithm 1, with one discriminator step each.
+"""The training loop of the adversarial game: Goodfellow et al. 2014, algorithm 1.
+
+The generator learns in one step of ``generator_every``, the discriminator in all. Deviation: where both learn, both are
+shown the same generated pictures; in the paper the generator's noise is drawn anew.
 
 What each player minimises in a step, and whether it has a turn at all, is said by `gencore.gan.turns`.
 """

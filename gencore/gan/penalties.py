@@ -9,9 +9,11 @@ Equation numbers (ST.n) are those of the chapter "Stability", (CO.n) those of "A
 
 Each says whose turn it belongs to (``players``) and how often it is due (in every so many of that player's turns). One that
 is due seldom weighs as much more, so that on average it pulls as if it were always there ("lazy regularisation", StyleGAN2,
-section 3.1).
+section 3.1; the weight: appendix B).
 
-Deviation: a lazy term is added to the loss of its step, where StyleGAN2 takes a step of its own for it.
+Deviations: a lazy term is added to the loss of its step, where StyleGAN2 takes a step of its own for it; the path
+length is due in every 4th turn, as in its code, where its appendix B has every 8th; a class and numbers have a weight
+each, where InfoGAN has one, to be chosen smaller where there are numbers.
 """
 
 import math
@@ -156,7 +158,7 @@ class Codes:
     weight : float
         Of the nats that reading the class costs.
     number_weight : float
-        Of the nats that reading the numbers costs; 0.1 in the paper, since a Gaussian's are many.
+        Of the nats that reading the numbers costs, which are on another scale: those of a density.
     every : int
         Turns of its player from one time to the next.
     """

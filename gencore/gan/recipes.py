@@ -24,7 +24,7 @@ from gencore.training.device import Precision
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam for two players (Kingma & Ba 2014; the values are those of the DCGAN paper).
+    """Adam for two players (Kingma & Ba 2014; the values are those of the DCGAN paper, which has no ``decay``).
 
     Attributes
     ----------

@@ -7,8 +7,8 @@ https://arxiv.org/abs/1812.04948: mixing (section 3.1), truncation in W (appendi
 The generator is a `gencore.networks.stylegan2.Generator` or a `gencore.networks.coded_stylegan2.CodedGenerator`, in
 evaluation mode; what the latter paints are codes, which its ``decode`` turns into pictures.
 
-Deviations: a generator that is told something has a mean style for each condition, not one for all; all pictures of a
-walk have the noise of its beginning.
+All pictures of a walk have the noise of its beginning, as in the paper's code. Deviations: a generator that is told
+something has a mean style for each condition, not one for all; a path length's step is 1e-3, where the paper has 1e-4.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,8 @@
 Section 3: the discriminator is shown how much the pictures of a batch differ from each other. A generator whose
 pictures are too much alike is found out by that; real and generated pictures are to be shown in batches of their own.
 
-Deviation: a batch that cannot be cut into groups of the given size is one group (the paper's code cannot take it).
+Deviations: groups are those of the paper's code; in its text the batch is one. A batch larger than a group that cannot
+be cut into groups is one group (the paper's code cannot take it).
 """
 
 import torch

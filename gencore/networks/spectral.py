@@ -1,8 +1,9 @@
 """Spectral normalisation: Miyato et al. 2018, "Spectral normalization for generative adversarial networks".
 
-https://arxiv.org/abs/1802.05957, section 2.1 and algorithm 1: each weight matrix is divided by its largest singular
-value, so that a layer stretches no vector, and a discriminator of such layers and of activations with slopes up to 1 is
-Lipschitz with constant 1. The singular value is followed by one step of power iteration for each step of training.
+https://arxiv.org/abs/1802.05957, sections 2.1, 2.2 and algorithm 1: each weight matrix is divided by its largest
+singular value, so that a layer stretches no vector, and a discriminator of such layers and of activations with slopes
+up to 1 is Lipschitz with constant 1. The singular value is followed by one step of power iteration for each step of
+training.
 
 A table of learned vectors is the matrix of a dense layer on one-hot vectors, and is treated as one, as in the code of
 Miyato & Koyama 2018, https://arxiv.org/abs/1802.05637.

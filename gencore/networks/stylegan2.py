@@ -17,9 +17,9 @@ Deviations:
 
 - Activations are scaled before and after a convolution instead of its weights, which is the same (equation 3) and
   needs no convolution of its own for each picture.
-- Where the resolution changes, the convolution works on the smaller map, at a quarter of the cost. Enlarging is
-  bilinear, which is the paper's filter [1, 3, 3, 1], but repeats the edge where that meets zeros; reducing takes
-  means, a narrower filter.
+- Where the resolution changes, the kernel's taps lie on the smaller map; in the paper's code, a convolution with
+  stride 2 or its transpose, they lie on the larger one, at the same cost. Enlarging is bilinear, which is the paper's
+  filter [1, 3, 3, 1], but repeats the edge where that meets zeros; reducing takes means, a narrower filter.
 - A resolution's colours take the style of its last convolution, where the paper's code gives them the next one's. All
   resolutions share one bias of colours.
 - In the mapping network and the discriminator, He's constant multiplies the weights, and in the paper's code biases
