@@ -183,7 +183,7 @@ def test_modulation():
     close(convolve(h, own), torch.nn.functional.conv2d(h * s[:, :, None, None], kernel))
 
 
-@equation("SB.10", r"K''_{oik} = \frac{K'_{oik}}{\sqrt{\sum_{i,k} (K'_{oik})^2}}")
+@equation("SB.10", r"K''_{oik} = \frac{K'_{oik}}{\sqrt{\sum_{i',k'} (K'_{oi'k'})^2}}")
 def test_demodulation_keeps_variance_one():
     """(SB.10) by loops; the small pair's layer and gencore's agree; on independent inputs the variance is 1."""
     modulate, demodulate, StyledConv = load(CHAPTER, "modulate", "demodulate", "StyledConv")
