@@ -28,9 +28,9 @@ TILE = 64  # pixels a side of every picture of `drawn.png`
 FIGURES = {  # name on the front page: chapter and cell
     "families": ("foundations/generative-models", "four"),
     "attention": ("foundations/attention-and-conditioning", "maps-figure"),
+    "mixing": ("gan/style-based", "mixing-grid"),
     "latent": ("diffusion/latent-diffusion", "remember"),
     "styles": ("vae/latent-space", "styles-figure"),
-    "codes": ("vae/vq-vae", "remember"),
     "tokens": ("autoregressive/discrete-tokens", "first-figure"),
 }
 BOX, GAP, LINE = (150, 44), (46, 20), 15  # of the map, in pixels: size of a box, space between, height of a text line
