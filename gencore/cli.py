@@ -78,8 +78,8 @@ def _score(card: dict) -> str:
 
 def _cost(card: dict) -> str:
     """Return what a card's model cost: images, minutes, and of what."""
-    machine, minutes = card["hardware"].split(",")[0], card["core_seconds"] / 60
-    return f"{card['images_seen']:>10,} images in {minutes:4.1f} core-minutes, {machine}"
+    unit, field = ("core-minutes", "core_seconds") if "CPU" in card["hardware"] else ("minutes", "wall_clock_seconds")
+    return f"{card['images_seen']:>10,} images in {card[field] / 60:4.1f} {unit}, {card['hardware']}"
 
 
 def train(arguments: list[str]) -> None:

@@ -93,7 +93,7 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Any, A
     """Return the model that lies in a folder, whatever its family, with its networks on a device."""
     family, recipe = read(folder)
     networks, recipe = family.load(folder, **passed_in(family, recipe))
-    return type(networks)(*(network and network.to(device) for network in networks)), recipe
+    return type(networks)(*(None if network is None else network.to(device) for network in networks)), recipe
 
 
 def draws(family: ModuleType, recipe: Any) -> bool:

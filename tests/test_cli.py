@@ -43,6 +43,8 @@ def test_help_and_list(tmp_path):
     assert all(f" {word}" in line for word in words)
     (line,) = (line for line in lines if line.split()[:1] == ["dcgan_emoji"])
     assert " emoji " in line and f"Kernel distance {zoo.card('dcgan_emoji')['metrics']['kernel']['value']:.3f}" in line
+    (line,) = (line for line in lines if line.split()[:1] == ["latent_emoji_long"])  # not what its GPU's processor did
+    assert f" {zoo.card('latent_emoji_long')['wall_clock_seconds'] / 60:.1f} minutes, NVIDIA H200, shared" in line
     assert fails(gencore("trian", folder=tmp_path), "no command 'trian'")
 
 

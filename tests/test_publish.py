@@ -64,6 +64,17 @@ def test_a_gan_run_without_its_discriminator(runs):
     assert not any(p.requires_grad for p in networks.generator.parameters()) and not networks.generator.training
 
 
+@pytest.mark.parametrize(
+    "written, message",
+    [('{"left_out": ["critic"]}', "left_out names .'critic'.; there are"), ("{", "card.json: not JSON")],
+)
+def test_a_card_that_makes_no_sense_gives_one_clear_error(runs, written, message):
+    publishing.publish(runs / "tiny", "gan.recipes.tiny", "an abacus")
+    (zoo.ROOT / "tiny" / "card.json").write_text(written, "utf-8")
+    with pytest.raises(InputError, match=message):
+        gan.load(zoo.ROOT / "tiny")
+
+
 def test_a_gan_run(runs):
     card = publishing.publish(runs / "tiny", "gan.recipes.tiny", "an abacus")
     networks, recipe = gan.load(zoo.folder("tiny"))

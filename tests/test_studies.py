@@ -1,5 +1,7 @@
 """Tables of studies: what a tool writes is what a chapter reads, and a new table leaves the others as they are."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -52,3 +54,17 @@ def test_each_way_of_the_steps_study_is_a_row_of_its_own():
         assert ways[0] == recipe.sampling and len(keys) == len(set(ways))
         steps = {key[1] for key in keys}
         assert steps == [{64}, {*steps_study.STEPS, *steps_study.LONG}, {6}, {784}, {196}][number]
+
+
+def test_a_study_starts_in_the_folder_that_is_named(monkeypatch, capsys):
+    threads, given = torch.get_num_threads(), []
+    monkeypatch.setattr("sys.argv", ["a_study.py", "runs/here"])
+    try:
+        studies.start(lambda folder: given.append((folder, torch.get_num_threads())), "What it does.")
+    finally:
+        torch.set_num_threads(threads)
+    assert given == [(Path("runs/here"), 1)]
+    monkeypatch.setattr("sys.argv", ["a_study.py", "--help"])
+    with pytest.raises(SystemExit):
+        studies.start(given.append, "What it does.")
+    assert "What it does." in capsys.readouterr().out and len(given) == 1

@@ -10,7 +10,6 @@ images, and are trained once; each kind of network has the learning rate of its 
 resumed. About four core-minutes each on an AMD EPYC.
 """
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,6 @@ from gencore.gan.recipes import dcgan_emoji, style_emoji
 from gencore.metrics import SqueezeNetFeatures, evaluate
 from gencore.networks.conditional_dcgan import ConditionalDCGAN
 from gencore.networks.first_stage import CodeModel
-from gencore.training.device import keep_freed_memory
 from tools import studies
 
 IMAGES, SAMPLES = 96_000, 2_000
@@ -102,8 +100,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the trainings are kept")
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    main(parser.parse_args().folder)
+    studies.start(main, __doc__)

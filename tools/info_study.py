@@ -11,7 +11,6 @@ digits are drawn. Trainings that the folder holds are resumed or not repeated: `
 ``tools/publish.py`` can publish. Two core-minutes each on an AMD EPYC with bf16.
 """
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,6 @@ from gencore.gan.recipes import info_digits
 from gencore.metrics import DigitFeatures
 from gencore.metrics.strokes import slant, width
 from gencore.training import rng
-from gencore.training.device import keep_freed_memory
 from gencore.training.log import read_curve
 from tools import studies
 
@@ -70,8 +68,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the runs are kept")
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    main(parser.parse_args().folder)
+    studies.start(main, __doc__)

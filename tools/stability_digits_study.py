@@ -10,7 +10,6 @@ cell trains at two learning rates with the seed `TUNING`, and at the better of t
 Trainings that the folder holds are not repeated. About twenty core-seconds each on one thread of an Intel Xeon.
 """
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +21,10 @@ if __package__ in (None, ""):  # started as a script: the repository's root is n
 
 from gencore import gan
 from gencore.data import Digits, to_uint8
-from gencore.gan import R1, GANRecipe, GradientPenalty, Hinge, LeastSquares, NonSaturating, Relativistic, Wasserstein
+from gencore.gan import R1, GANRecipe, GradientPenalty, Hinge, LeastSquares, Relativistic, Wasserstein
 from gencore.gan.recipes import Adam
 from gencore.metrics import DigitFeatures, frechet_distance_of
 from gencore.networks.dcgan import DCGAN
-from gencore.training.device import keep_freed_memory
 from tools import studies
 
 NETWORK = DCGAN(size=14, channels=1, latent=64, width=32, discriminator_norm="none")
@@ -85,8 +83,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the trainings' outcomes are kept")
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    main(parser.parse_args().folder)
+    studies.start(main, __doc__)

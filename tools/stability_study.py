@@ -11,7 +11,6 @@ with the smallest distance is its own, and only there it plays with the seeds of
 are not played again. About eight core-seconds a game on one thread of an Intel Xeon.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -25,7 +24,6 @@ from gencore.data import toys
 from gencore.gan import R1, GradientPenalty, Hinge, LeastSquares, NonSaturating, Relativistic, Wasserstein
 from gencore.gan.points import PointGame, play, points
 from gencore.metrics import energy_distance, modes_covered
-from gencore.training.device import keep_freed_memory
 from tools import studies
 
 OBJECTIVES = (NonSaturating(), LeastSquares(), Hinge(), Wasserstein(), Relativistic())
@@ -98,8 +96,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the games' outcomes are kept")
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    main(parser.parse_args().folder)
+    studies.start(main, __doc__)

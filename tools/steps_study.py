@@ -14,7 +14,6 @@ Rows that the folder's own table holds are not drawn again. All together take a 
 the table that ships was made on an AMD EPYC with bf16, beside other work but for each model's usual way, timed alone.
 """
 
-import argparse
 import csv
 import shutil
 import sys
@@ -32,7 +31,6 @@ from gencore import autoregressive, families, zoo
 from gencore.autoregressive import AutoregressiveRecipe, Sampling
 from gencore.data import Emoji, to_uint8
 from gencore.metrics import SqueezeNetFeatures, kernel_distance, precision_recall
-from gencore.training.device import keep_freed_memory
 from tools import studies
 
 MODELS = ("tokens_emoji", "masked_emoji", "next_scale_emoji", "pixelcnn_digits", "row_lstm_binarised")
@@ -120,8 +118,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the table is kept while it grows")
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    main(parser.parse_args().folder)
+    studies.start(main, __doc__)

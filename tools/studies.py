@@ -1,5 +1,6 @@
 """Tables of studies: the trainings or drawings behind a figure that are too many to ship, a row for each."""
 
+import argparse
 import csv
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from gencore import zoo
 from gencore.integrity import write_sums
+from gencore.training.device import keep_freed_memory
 
 FOLDER = zoo.ROOT / zoo.STUDIES
 
@@ -30,3 +32,13 @@ def kept(path: Path, make: Callable[[], Tensor]) -> Tensor:
         torch.save(make(), unfinished)
         unfinished.replace(path)
     return torch.load(path, weights_only=True)
+
+
+def start(main: Callable[[Path], None], description: str) -> None:
+    """Run a study from the command line, on one thread, in the folder in which it keeps what is done."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where what is done is kept, so that the study can be stopped and resumed")
+    folder = parser.parse_args().folder
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    main(folder)

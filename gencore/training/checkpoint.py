@@ -127,16 +127,27 @@ def load_model(folder: Path | str, kind: type, build: Callable[[Any], NamedTuple
     folder = Path(folder)
     recipe = recipe_io.read(kind, folder / "recipe.json")
     path = (list_checkpoints(folder) or [folder])[-1] / "ema.safetensors"
-    card = json.loads((folder / "card.json").read_text("utf-8")) if (folder / "card.json").is_file() else {}
+    card = _read_card(folder)
     if not path.is_file() and card.get("weights") == NOT_SHIPPED:
         name, command = card["name"], f"gencore train {card['recipe']}"
         raise InputError(f"{name}: only its record ships, not its weights; train it by: {command}")
     networks, left_out = build(recipe), card.get(LEFT_OUT, [])
+    if unknown := set(left_out) - set(networks._fields):
+        raise InputError(f"{folder / 'card.json'}: {LEFT_OUT} names {sorted(unknown)}; there are {networks._fields}")
     there = {name: network for name, network in networks._asdict().items() if name not in left_out}
     fill(there, read_tensors(path), path)
     for network in there.values():
         network.eval().requires_grad_(False)
     return networks._replace(**dict.fromkeys(left_out)), recipe
+
+
+def _read_card(folder: Path) -> dict:
+    """Return a zoo model's card; empty for a run, which has none."""
+    path = folder / "card.json"
+    try:
+        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); fetch the model again") from None
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
