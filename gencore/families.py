@@ -1,7 +1,7 @@
 """The families by their doors: which there are, what they can train, and which one reads a folder.
 
-A family is a package of gencore with a module ``recipes``; it is known here by that alone. Its doors are functions of
-the package:
+A family is a package of gencore, or of `gencore.applications`, with a module ``recipes``; it is known here by that alone.
+Its doors are functions of the package:
 
 - ``train(recipe, folder, device, log, compile)`` yields the run;
 - ``load(folder)`` returns the *model*, a pair ``(networks, recipe)``;
@@ -35,15 +35,16 @@ from typing import Any
 import torch
 
 import gencore
-from gencore import zoo
+from gencore import applications, zoo
 from gencore.training import recipe_io
 
 
 def families() -> dict[str, ModuleType]:
     """Return every family's package by its name, such as ``"gan"``."""
-    rooms = [room.name for room in pkgutil.iter_modules(gencore.__path__) if room.ispkg]
-    named = [name for name in rooms if importlib.util.find_spec(f"gencore.{name}.recipes")]
-    return {name: importlib.import_module(f"gencore.{name}") for name in named}
+    houses = gencore, applications
+    rooms = [(house.__name__, room.name) for house in houses for room in pkgutil.iter_modules(house.__path__) if room.ispkg]
+    named = [(house, name) for house, name in rooms if importlib.util.find_spec(f"{house}.{name}.recipes")]
+    return {name: importlib.import_module(f"{house}.{name}") for house, name in named}
 
 
 def recipes() -> dict[str, Callable[[], Any]]:

@@ -24,8 +24,9 @@ MAY_IMPORT = {
     "metrics": GROUND | {"analytic", "networks", "training", "data", "zoo"},  # the zoo holds the judge of digits
     **{family: SHARED for family in FAMILIES},
     "applications": SHARED | FAMILIES | {"zoo"},
-    "families": GROUND | {"training", "zoo"},  # families are found by walking, first stages in the zoo; none is known by name
-    "cli": SHARED | {"families", "zoo"},
+    # Families are found by walking, applications among them, and first stages in the zoo; none is known by name.
+    "families": GROUND | {"training", "zoo", "applications"},
+    "cli": SHARED | {"families", "zoo", "applications"},
     "__main__": {"cli"},
     "__init__": set(),
 }

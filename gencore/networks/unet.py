@@ -7,8 +7,9 @@ Deviations are those of Ho et al. 2020, "Denoising diffusion probabilistic model
 appendix B, and of its code: residual blocks with group normalisation; padding, so that output and input have one size;
 strided convolutions instead of pooling, nearest neighbours and a convolution instead of transposed convolutions; each
 map of the path down, not only the last of its resolution, is carried across; the last convolution starts at zero; a
-condition may enter in every block; at the lowest resolution, places may attend to each other (there at 16x16). Not taken
-over from there: dropout. Added: the input can be cut into patches that become channels (space to depth), which saves time,
+condition may enter in every block; at the lowest resolution, places may attend to each other (there at 16x16), and to a
+context such as the words of a caption (Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.3). Not taken over
+from there: dropout. Added: the input can be cut into patches that become channels (space to depth), which saves time,
 and two convolutions at full resolution can follow, without which patches leave a faint grid.
 """
 
@@ -47,6 +48,8 @@ class UNet:
         Heads of the attention that follows each block at the lowest resolution; 0 for none.
     finish : int
         Channels of two convolutions at full resolution, which see the input once more; 0 for none.
+    context : int
+        Length of the vectors, such as those of words, to which places attend at the lowest resolution; 0 for none.
     """
 
     channels: int = 1
@@ -58,6 +61,7 @@ class UNet:
     patch: int = 1
     heads: int = 0
     finish: int = 0
+    context: int = 0
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.width % GROUPS:
@@ -74,6 +78,8 @@ class UNet:
             raise InputError(f"heads {self.heads}: must be 0 (none) or a divisor of the channels at the lowest resolution")
         if self.finish < 0:
             raise InputError(f"finish {self.finish}: must be 0 (none) or the channels of the last convolutions")
+        if self.context < 0 or self.context and not self.heads:
+            raise InputError(f"context {self.context}: must be 0 (none), or the length of its vectors, and heads to attend")
 
     @property
     def divisor(self) -> int:
@@ -81,37 +87,46 @@ class UNet:
         return self.patch << (len(self.multipliers) - 1)
 
 
-class SelfAttention(nn.Module):
-    """Let each place of a map gather from all others; it starts as the identity.
+class MapAttention(nn.Module):
+    """Let each place of a map gather from all others, or from a context; it starts as the identity.
 
     Parameters
     ----------
     channels, heads : int
         Channels of the map, and heads that share them.
+    context : int, optional
+        Length of the context's vectors, if places gather from those.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, context: int | None = None) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(GROUPS, channels)
-        self.attention = Attention(channels, heads)
+        self.attention = Attention(channels, heads, context)
         zero_init(self.attention.out)
 
-    def forward(self, h: Tensor) -> Tensor:
-        """Return ``(B, C, H, W)`` for ``(B, C, H, W)``."""
-        tokens = self.norm(h).flatten(2).transpose(1, 2)  # (B, HW, C)
-        return h + self.attention(tokens).transpose(1, 2).unflatten(2, h.shape[2:])
+    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return ``(B, C, H, W)`` for ``(B, C, H, W)`` and, if places gather from one, a context ``(B, M, context)``."""
+        return h + self.attention(self.tokens(h), context).transpose(1, 2).unflatten(2, h.shape[2:])
+
+    def tokens(self, h: Tensor) -> Tensor:
+        """Return the normalised places of a map ``(B, C, H, W)``, row by row: ``(B, HW, C)``."""
+        return self.norm(h).flatten(2).transpose(1, 2)
 
 
 class AttendingBlock(nn.Module):
-    """A residual block, and attention after it."""
+    """A residual block, attention among places after it, and attention to a context if there is one."""
 
-    def __init__(self, block: ResidualBlock, attention: SelfAttention) -> None:
+    def __init__(self, block: ResidualBlock, attention: MapAttention, cross: MapAttention | None = None) -> None:
         super().__init__()
-        self.block, self.attention = block, attention
+        self.block, self.attention, self.cross = block, attention, cross
 
-    def forward(self, h: Tensor, embedding: Tensor | None = None) -> Tensor:
-        """Return ``(B, out_channels, H, W)`` for ``(B, channels, H, W)`` and, if conditioned, a vector ``(B, E)``."""
-        return self.attention(self.block(h, embedding))
+    def forward(self, h: Tensor, embedding: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """Return ``(B, out_channels, H, W)`` for ``(B, channels, H, W)``.
+
+        If conditioned, by a vector ``(B, E)`` and by a context ``(B, M, context)``.
+        """
+        h = self.attention(self.block(h, embedding))
+        return h if self.cross is None else self.cross(h, context)
 
 
 class UNetNetwork(nn.Module):
@@ -157,7 +172,7 @@ class UNetNetwork(nn.Module):
         else:
             self.head = zero_init(nn.Conv2d(width, pixels * out_channels, 3, padding=1))
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """Return ``(B, out_channels, H, W)``, unbounded, for images ``(B, channels, H, W)``.
 
         Parameters
@@ -166,22 +181,27 @@ class UNetNetwork(nn.Module):
             Height and width are multiples of ``config.divisor``.
         embedding : Tensor, optional
             ``(B, config.embedding)``; must be there if, and only if, the network was built for it.
+        context : Tensor, optional
+            ``(B, M, config.context)``, of any length ``M``; likewise.
 
         Raises
         ------
         InputError
-            If the size of the images, or of the embedding, does not fit.
+            If the size of the images, of the embedding or of the context does not fit.
         """
-        self._check(x, embedding)
+        self._check(x, embedding, context)
         h = self.stem(pixel_unshuffle(x, self.config.patch))  # (B, W, H/patch, W/patch)
         carried = [h]
         for layer in self.down:
-            h = layer(h) if isinstance(layer, Downsample) else layer(h, embedding)
+            h = layer(h) if isinstance(layer, Downsample) else _block(layer, h, embedding, context)
             carried.append(h)
         for block in self.middle:
-            h = block(h, embedding)  # (B, C, H/divisor, W/divisor)
+            h = _block(block, h, embedding, context)  # (B, C, H/divisor, W/divisor)
         for layer in self.up:
-            h = layer(h) if isinstance(layer, Upsample) else layer(torch.cat([h, carried.pop()], dim=1), embedding)
+            if isinstance(layer, Upsample):
+                h = layer(h)
+            else:
+                h = _block(layer, torch.cat([h, carried.pop()], dim=1), embedding, context)
         h = pixel_shuffle(self.head(silu(self.norm(h))), self.config.patch)  # (B, finish or out_channels, H, W)
         if self.finish is not None:
             h = self.last(silu(self.finish(torch.cat([silu(h), x], dim=1))))  # (B, out_channels, H, W)
@@ -193,9 +213,11 @@ class UNetNetwork(nn.Module):
         lowest = level == len(self.config.multipliers) - 1
         if not (lowest and self.config.heads):
             return block
-        return AttendingBlock(block, SelfAttention(out_channels, self.config.heads))
+        heads, context = self.config.heads, self.config.context
+        cross = MapAttention(out_channels, heads, context) if context else None
+        return AttendingBlock(block, MapAttention(out_channels, heads), cross)
 
-    def _check(self, x: Tensor, embedding: Tensor | None) -> None:
+    def _check(self, x: Tensor, embedding: Tensor | None, context: Tensor | None) -> None:
         height, width = x.shape[-2:]
         if height % self.config.divisor or width % self.config.divisor:
             raise InputError(f"image of {height}x{width}: this U-Net takes multiples of {self.config.divisor}")
@@ -203,3 +225,11 @@ class UNetNetwork(nn.Module):
         given = None if embedding is None else tuple(embedding.shape)
         if given != expected:
             raise InputError(f"embedding: this U-Net takes {expected or 'none'}, but got {given or 'none'}")
+        length = 0 if context is None else context.shape[-1]
+        if length != self.config.context:
+            raise InputError(f"context of length {length}: this U-Net takes {self.config.context} (0: none)")
+
+
+def _block(block: nn.Module, h: Tensor, embedding: Tensor | None, context: Tensor | None) -> Tensor:
+    """Pass a map through a block with what concerns it: only blocks that attend look at the context."""
+    return block(h, embedding, context) if isinstance(block, AttendingBlock) else block(h, embedding)

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gencore.errors import InputError
-from gencore.networks.unet import SelfAttention, UNet, UNetNetwork
+from gencore.networks.unet import MapAttention, UNet, UNetNetwork
 from gencore.training import recipe_io
 
 
@@ -126,7 +126,7 @@ def test_at_first_only_the_last_convolution_gets_a_gradient():
 
 def test_new_attention_is_the_identity_and_stands_at_the_lowest_resolution():
     network = UNetNetwork(UNet(width=8, multipliers=(1, 2, 2), blocks_per_level=2, heads=2))
-    attending = [name for name, layer in network.named_modules() if isinstance(layer, SelfAttention)]
+    attending = [name for name, layer in network.named_modules() if isinstance(layer, MapAttention)]
     assert {tuple(name.split(".")[:2]) for name in attending} == {
         ("down", "6"), ("down", "7"), ("middle", "0"), ("middle", "1"), ("up", "0"), ("up", "1"), ("up", "2")
     }  # after four blocks and two halvings; before two doublings
@@ -136,7 +136,7 @@ def test_new_attention_is_the_identity_and_stands_at_the_lowest_resolution():
 
 def test_attention_written_plainly():
     """Every place gathers from all, whatever the shape of the map; the sum stays free of the norm."""
-    layer = SelfAttention(16, 2).double()
+    layer = MapAttention(16, 2).double()
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=0.5)
     h, w = torch.randn(2, 16, 3, 5, dtype=torch.float64), dict(layer.named_parameters())

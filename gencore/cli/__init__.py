@@ -1,6 +1,7 @@
 """The command ``gencore``: train a recipe, draw samples, evaluate a model, list what there is."""
 
 import dataclasses
+import importlib
 import inspect
 import json
 import os
@@ -17,10 +18,26 @@ USAGE = """usage: gencore COMMAND ...
   gencore sample NAME --out FILE.png        draw pictures with a model of the zoo, or from a run's folder
   gencore evaluate NAME                     measure such a model against held-out data
 
+  gencore draw "two small red circles above a blue square" --out FILE.png
+  gencore restyle PHOTO --out FILE.png      paint a picture in another style
+  gencore upscale PHOTO --out FILE.png      make a picture larger
+  gencore inpaint PHOTO --mask MASK --out FILE.png   fill what the mask covers
+  gencore translate PICTURE --out FILE.png  draw a picture in another way, such as from its edges
+  gencore caption PICTURE                   say what a picture shows
+
 Example: gencore sample dcgan_digits --out digits.png
 'gencore COMMAND --help' explains each command.
 """
 
+# Commands of applications, each with the module here whose `run` takes the arguments.
+APPLICATIONS = {
+    "draw": "text_to_image",
+    "restyle": "style_transfer",
+    "upscale": "super_resolution",
+    "inpaint": "inpainting",
+    "translate": "translation",
+    "caption": "captioning",
+}
 MOST_ON_A_SHEET = 10_000  # pictures in one PNG
 MOST_TO_JUDGE = 100_000
 AT_ONCE = 100  # pictures drawn between two movements of the progress bar
@@ -36,11 +53,14 @@ def main() -> None:
     if command in ("-h", "--help"):
         print(USAGE, end="")
         return
-    if command not in commands:
+    if command not in commands and command not in APPLICATIONS:
         print(f"gencore: no command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
         raise SystemExit(2)
     try:
-        commands[command](arguments)
+        if command in APPLICATIONS:
+            importlib.import_module(f"gencore.cli.{APPLICATIONS[command]}").run(arguments)
+        else:
+            commands[command](arguments)
     except (InputError, NonFiniteLoss) as error:
         print(f"gencore: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -153,6 +173,7 @@ def sample(arguments: list[str]) -> None:
     """Draw pictures into one PNG."""
     import tyro
 
+    from gencore.cli.pictures import check_place, told_of_troubles
     from gencore.errors import InputError
     from gencore.plots.grids import save_grid
     from gencore.training import distributed
@@ -175,23 +196,15 @@ def sample(arguments: list[str]) -> None:
         """Replace the file if it exists."""
 
     options = tyro.cli(Sample, args=arguments, prog="gencore sample", description="Draw pictures into one PNG.")
-    if options.out.suffix.lower() != ".png":
-        raise InputError(f"--out {options.out}: the file name must end in .png")
-    if options.out.exists() and not options.overwrite:
-        raise InputError(f"--out {options.out}: exists already; choose another name or add --overwrite")
+    check_place(options.out, options.overwrite, (".png",))  # before the drawing, which may take long
     if not 1 <= options.count <= MOST_ON_A_SHEET:
         raise InputError(f"--count {options.count}: must be from 1 to {MOST_ON_A_SHEET:,}, so that the PNG can be opened")
     if options.columns < 1:
         raise InputError(f"--columns {options.columns}: must be at least 1")
-    try:  # before the drawing, which may take long, and after it
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(options.out.parent, os.W_OK):
-            raise PermissionError(None, "no permission to write there")
-        images = draw(options.name, options.count, options.seed, options.device)
-        if distributed.rank() == 0:
+    images = draw(options.name, options.count, options.seed, options.device)
+    if distributed.rank() == 0:
+        with told_of_troubles(options.out):
             save_grid(options.out, images, options.columns)
-    except OSError as error:
-        raise InputError(f"--out {options.out}: cannot be written ({error.strerror or error}); choose another place") from None
     if distributed.rank() == 0:
         print(f"{options.out}: {options.count:,} pictures from {options.name}, seed {options.seed}")
     distributed.stop()
