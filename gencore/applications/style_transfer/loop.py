@@ -9,8 +9,7 @@ from gencore.applications.style_transfer.examples import Stream
 from gencore.applications.style_transfer.features import StyleFeatures
 from gencore.applications.style_transfer.objectives import Networks
 from gencore.applications.style_transfer.recipes import StyleRecipe
-from gencore.applications.style_transfer.sampling import build, looking, replay
-from gencore.data import to_uint8
+from gencore.applications.style_transfer.sampling import build, looking, replay, to_show
 from gencore.networks.image_transform import ImageTransform
 from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed
@@ -66,6 +65,7 @@ def train(
     if compile:
         networks.model.compile()
     replica = Networks(distributed.replicate(networks.model))
+    shown = to_show(recipe, REPLAY_SAMPLES) if folder else ()
     objective, rows = recipe.objective, isinstance(recipe.network, ImageTransform)
 
     while not run.done:
@@ -85,6 +85,6 @@ def train(
         run.count(loss.parts)
         ema.update(networks.model, run.images_seen, recipe.batch_size)
         if path := run.replay_path():
-            save_grid(path, to_uint8(replay((run.averaged, recipe), REPLAY_SAMPLES)), REPLAY_SAMPLES)
+            save_grid(path, replay((run.averaged, recipe), *shown), REPLAY_SAMPLES)
         if run.report_due():
             yield run.report()

@@ -207,19 +207,24 @@ def _painted(model: tuple[Networks, StyleRecipe], x: Tensor, painting: int, styl
     return paint(model, x, painting)
 
 
-def replay(model: tuple[Networks, StyleRecipe], count: int) -> Tensor:
-    """Return what a model makes of held-out patches, painting after painting, ``(count, 3, 128, 128)`` in [-1, 1]."""
-    return to_float(heldout_pairs(model, count)[1])
+def to_show(recipe: StyleRecipe, count: int) -> tuple[Tensor, list[Tensor]]:
+    """Return patches of held-out photographs, ``(count, 3, 128, 128)`` in [-1, 1], and the recipe's paintings."""
+    data = recipe.data.load("heldout").images
+    x = fit_side(to_float(data[torch.linspace(0, len(data) - 1, count).long()]), REPLAY_SIDE)
+    return x, recipe.styles.whole()
+
+
+def replay(model: tuple[Networks, StyleRecipe], x: Tensor, styles: list[Tensor]) -> Tensor:
+    """Return what a model makes of patches, painting after painting: uint8, on the CPU, in the shape of ``x``."""
+    numbers = model[1].styles.numbers
+    made = [_painted(model, x[i : i + 1], numbers[i % len(numbers)], styles).cpu() for i in range(len(x))]
+    return to_uint8(torch.cat(made))
 
 
 def heldout_pairs(model: tuple[Networks, StyleRecipe], count: int) -> tuple[Tensor, Tensor]:
     """Return patches of held-out photographs, uint8 ``(count, 3, 128, 128)``, and their paintings, painting after painting."""
-    _, recipe = model
-    data = recipe.data.load("heldout").images
-    x = fit_side(to_float(data[torch.linspace(0, len(data) - 1, count).long()]), REPLAY_SIDE)
-    styles, numbers = recipe.styles.whole(), recipe.styles.numbers
-    made = [_painted(model, x[i : i + 1], numbers[i % len(numbers)], styles).cpu() for i in range(count)]
-    return to_uint8(x), to_uint8(torch.cat(made))
+    x, styles = to_show(model[1], count)
+    return to_uint8(x), replay(model, x, styles)
 
 
 def measure(model: tuple[Networks, StyleRecipe], side: int = 192) -> list[dict[str, str | int | float]]:
