@@ -109,6 +109,6 @@ def any_style() -> StyleRecipe:
         van_gogh(),
         network=network,
         styles=Styles(left_out=(1,), others=True),
-        objective=Painted(Layers(), style=30.0, pixels=100.0, variation=1.0),
+        objective=Painted(Layers(), style=60.0, pixels=100.0, variation=1.0),
         images=60_000,
     )
