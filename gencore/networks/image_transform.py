@@ -3,7 +3,7 @@
 "Perceptual losses for real-time style transfer and super-resolution", https://arxiv.org/abs/1603.08155, and its supplement,
 table 1: a 9x9 convolution, two that halve, residual blocks, two doublings, a 9x9 convolution. "A learned representation for
 artistic style", https://arxiv.org/abs/1610.07629, equation 5 and table 4: all weights are shared by all styles but the scale
-and the shift of each normalisation, so that a style is a row of numbers, and rows can be mixed. Equation numbers (ST.n) are
+and the shift of each normalisation, so that a style is a row of numbers, and rows can be mixed. Equation numbers (STY.n) are
 those of the chapter "Style transfer".
 
 Deviations: instance instead of batch normalisation (Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022), as in the second
@@ -94,10 +94,10 @@ class StyledConv(nn.Module):
             h = interpolate(h, scale_factor=2.0, mode="nearest")
         h = self.conv(pad(h, (self.border,) * 4, mode="reflect")).float()  # variances need full precision
         variance, mean = torch.var_mean(h, self.over, correction=0, keepdim=True)
-        h = (h - mean) * torch.rsqrt(variance + EPSILON)  # (ST.9)
+        h = (h - mean) * torch.rsqrt(variance + EPSILON)  # (STY.9)
         # Not a matrix product, which autocast would round to 8 bits.
         scale, shift = ((mix[:, :, None] * rows).sum(1) for rows in (self.scale, self.shift))  # (B, out_channels) each
-        return scale[:, :, None, None] * h + shift[:, :, None, None]  # (ST.10)
+        return scale[:, :, None, None] * h + shift[:, :, None, None]  # (STY.10)
 
 
 class StyledBlock(nn.Module):
