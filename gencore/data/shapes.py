@@ -682,3 +682,7 @@ class Shapes:
             tuple(captions),
             {"scene": tuple(scenes)},
         )
+
+
+CAPTIONED = Shapes(images=100_000, held_out_combinations=True, several_related=True)
+"""What networks learn words from, in every family: so many scenes that hardly any caption of three objects repeats."""
