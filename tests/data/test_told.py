@@ -8,7 +8,7 @@ import torch
 from gencore.data import Digits, Emoji, Shapes, wording
 from gencore.data.shapes import CAPTION_LENGTH, VOCABULARY, encode
 from gencore.data.told import (
-    ASKED, asked_for, caption_length, check_conditions, check_told, conditions, reword, untold, with_mirrored, wordings,
+    ASKED, ask, asked_for, caption_length, check_conditions, check_told, conditions, reword, untold, with_mirrored, wordings,
 )
 from gencore.errors import InputError
 
@@ -70,6 +70,16 @@ def test_hidden_is_the_empty_caption_and_the_number_of_values():
     assert with_mirrored(told, cond[:, :5], torch.tensor([1, 0])).tolist() == cond.tolist()
     plain = recipe(("class", "style"), (3, 2, 2), None, mirror=True)
     assert untold(plain, torch.tensor([[1, 1, 1]])).tolist() == [[3, 2, 1]]
+
+
+def test_captions_alone_can_be_asked_for():
+    told = recipe(("caption", "class"), (3,))
+    cond = ask(told, ["a red circle", "two stars"])
+    assert torch.equal(cond[:, :-1], encode(["a red circle", "two stars"])) and cond[:, -1].tolist() == [3, 3]
+    check_conditions(told, cond, 2)
+    assert torch.equal(untold(told, cond)[:, -1], cond[:, -1])
+    with pytest.raises(InputError, match="captions: this model is told .'class',."):
+        ask(recipe(("class",), captions=None), ["a red circle"])
 
 
 def test_what_training_pictures_show_is_asked_for_without_drawing_all_of_them(monkeypatch):
