@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gencore.data import CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
-from gencore.data.told import Told
+from gencore.data.told import Told, check_told
 from gencore.diffusion.denoiser import Prediction
 from gencore.diffusion.few_step import Consistency, Progressive
 from gencore.diffusion.objectives import Denoising, LogisticNormalTimes
@@ -14,6 +14,8 @@ from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.denoising import DenoisingUNet
 from gencore.networks.dit import DiT
 from gencore.networks.latent import Latent
+from gencore.networks.text import TextEncoder
+from gencore.networks.text_unet import TextUNet
 from gencore.networks.unet import UNet
 from gencore.training.device import Precision
 from gencore.training.optimiser import AdamW
@@ -69,16 +71,18 @@ class DiffusionRecipe:
     ----------
     data : data spec
         What to learn from.
-    network : DenoisingUNet, DiT or Latent
-        Kind and sizes of the network; size and channels must be those of the data. `Latent` denoises a first stage's codes.
+    network : DenoisingUNet, DiT, TextUNet or Latent
+        Kind and sizes of the network; size and channels must be those of the data. `TextUNet` reads captions, `Latent`
+        denoises a first stage's codes.
     process : Linear, Cosine, Flow or EDM
         How data turn into noise.
     prediction : {"x", "eps", "v", "velocity", "edm"}
         What the network's output stands for.
     objective : Denoising
         What is minimised.
-    told : tuple of {"class", "style"}
-        What the network is told of each picture; the sizes are the first of ``network.conditions``.
+    told : tuple of {"caption", "class", "style"}
+        What the network is told of each picture. A caption comes first, and its size is ``network.text``; the sizes of the
+        others are the first of ``network.conditions``.
     drop : float
         Share of pictures of which it is told nothing, for guidance.
     mirror : bool
@@ -109,7 +113,7 @@ class DiffusionRecipe:
     """
 
     data: Digits | Emoji | Shapes | Mnist | FashionMnist | Cifar10 | CelebA | ImageFolder
-    network: DenoisingUNet | DiT | Latent
+    network: DenoisingUNet | DiT | TextUNet | Latent
     process: Linear | Cosine | Flow | EDM = Flow()
     prediction: Prediction = "velocity"
     objective: Denoising = Denoising(LogisticNormalTimes())
@@ -134,6 +138,11 @@ class DiffusionRecipe:
         """How many values each condition has."""
         return self.network.conditions
 
+    @property
+    def captions(self) -> TextEncoder | None:
+        """How large captions are, if the network reads any."""
+        return self.network.captions if isinstance(self.network, TextUNet | Latent) else None
+
     def __post_init__(self) -> None:
         for field in ("size", "channels"):
             ours, theirs = getattr(self.network, field), getattr(self.data, field)
@@ -152,9 +161,7 @@ class DiffusionRecipe:
             raise InputError("first_stage: a Latent network names the zoo's model it begins with, others name none")
         if self.first_stage is not None and self.sampling.clip:
             raise InputError("sampling.clip: it holds to the range of pixels, but a Latent network draws codes")
-        known, asked = self.network.conditions, len(self.told) + self.mirror
-        if len(known) != asked or self.mirror and known[-1] != 2:
-            raise InputError(f"network.conditions {known}: must be {len(self.told)} for told{', and 2' if self.mirror else ''}")
+        check_told(self)
 
 
 @dataclass(frozen=True)
