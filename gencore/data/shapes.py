@@ -682,3 +682,7 @@ class Shapes:
             tuple(captions),
             {"scene": tuple(scenes)},
         )
+
+
+# What models of captions learn from, all of them the same: scenes of up to three objects, none of a held-out combination.
+CAPTIONED = Shapes(images=100_000, held_out_combinations=True, several_related=True)
