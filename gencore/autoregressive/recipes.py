@@ -401,7 +401,7 @@ def words_shapes() -> AutoregressiveRecipe:
         first_stage="vq_shapes",
         told=("caption",),
         drop=0.1,
-        optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, beta2=0.99),
+        optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99),
         images=600_000,
         batch_size=128,
         precision="bf16",

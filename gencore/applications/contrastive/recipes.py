@@ -90,6 +90,7 @@ def contrastive_shapes() -> ContrastiveRecipe:
     return ContrastiveRecipe(
         data=CAPTIONED,
         network=Contrastive(picture, TextEncoder(len(VOCABULARY), CAPTION_LENGTH, Transformer(96, 2, 4)), end=END),
+        optimiser=AdamW(lr=1e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99),
         images=1_000_000,
         batch_size=256,
         precision="bf16",
