@@ -684,5 +684,5 @@ class Shapes:
         )
 
 
+# What models of captions learn from, all of them the same: scenes of up to three objects, none of a held-out combination.
 CAPTIONED = Shapes(images=100_000, held_out_combinations=True, several_related=True)
-"""What networks learn words from, in every family: so many scenes that hardly any caption of three objects repeats."""
