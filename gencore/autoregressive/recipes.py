@@ -7,7 +7,7 @@ from gencore.autoregressive.masked import MaskedSymbols
 from gencore.autoregressive.objectives import NextSymbol
 from gencore.autoregressive.symbols import Pixels
 from gencore.data import Binarise, BinarisedMnist, CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
-from gencore.data.told import Told
+from gencore.data.told import Captions, Told, check_told
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.coded import Coded
@@ -74,8 +74,9 @@ class AutoregressiveRecipe:
         How pixels become symbols; for networks that write pixels.
     objective : NextSymbol or MaskedSymbols
         What is minimised; MaskedSymbols belongs to MaskGIT, NextSymbol to the others.
-    told : tuple of {"class", "style"}
-        What the network is told of each picture; the sizes are the first of ``network.grid.conditions``.
+    told : tuple of {"caption", "class", "style"}
+        What the network is told of each picture. A caption comes first, and its size is ``captions``; the sizes of the others
+        are the first of ``network.grid.conditions``.
     drop : float
         Share of pictures of which it is told nothing, for guidance.
     mirror : bool
@@ -137,6 +138,11 @@ class AutoregressiveRecipe:
         """How many values each condition has."""
         return self.network.grid.conditions
 
+    @property
+    def captions(self) -> Captions | None:
+        """How large captions are, if the network reads any."""
+        return None
+
     def __post_init__(self) -> None:
         for field in ("images", "batch_size", "micro_batches", "log_every", "checkpoint_every"):
             if getattr(self, field) < 1:
@@ -172,9 +178,7 @@ class AutoregressiveRecipe:
             raise InputError("pixels.levels: binarised pictures have 2")
         if grid.numbers != (needed := self.objective.needs(grid)):
             raise InputError(f"network.grid.outputs is {grid.numbers}, but the likelihood needs {needed}; make them equal")
-        known, asked = grid.conditions, len(self.told) + self.mirror
-        if len(known) != asked or self.mirror and known[-1] != 2:
-            raise InputError(f"network.grid.conditions {known}: must be {len(self.told)} for told{', and 2' * self.mirror}")
+        check_told(self, "network.grid.conditions")
 
 
 def gated_binarised() -> AutoregressiveRecipe:
