@@ -55,7 +55,7 @@ class SuperResolutionRecipe:
     perceptual: float = 0.0
     adversary: Adversary | None = None
     begin: str | None = None
-    optimiser: AdamW = AdamW(lr=1e-3, weight_decay=1e-4, beta2=0.99)
+    optimiser: AdamW = AdamW(lr=5e-4, weight_decay=1e-4, beta2=0.99)
     images: int = 600_000
     batch_size: int = 64
     clip: float = 1.0

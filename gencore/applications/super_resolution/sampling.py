@@ -4,7 +4,8 @@
 alike.
 """
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from gencore.applications.super_resolution.objectives import Networks
 from gencore.applications.super_resolution.recipes import SuperResolutionRecipe
 from gencore.data import Picture, Split, photographs, to_float, to_uint8
-from gencore.data.photos import EVERY, FIRST
+from gencore.data.photos import EVERY, FIRST, cut_patches
 from gencore.errors import InputError
 from gencore.metrics import PerceptualDistance, psnr, second_features, ssim
 from gencore.networks.bicubic import enlarge, reduce
@@ -144,7 +145,7 @@ def measure(model: tuple[Networks, SuperResolutionRecipe]) -> list[dict]:
 
 
 @torch.inference_mode()
-def judge(enlarged: Callable[[Tensor], Tensor], times: int, pictures: list[Picture] | None = None) -> dict[str, float]:
+def judge(enlarged: Callable[[Tensor], Tensor], times: int, pictures: Sequence[Picture] | None = None) -> dict[str, float]:
     """Reduce photographs, have them enlarged, and compare with the originals.
 
     Parameters
@@ -153,7 +154,7 @@ def judge(enlarged: Callable[[Tensor], Tensor], times: int, pictures: list[Pictu
         From a picture uint8 ``(3, h, w)`` to one uint8 ``(3, times h, times w)``.
     times : int
         How many times each side is reduced: bicubic, antialiased, rounded to 256 levels.
-    pictures : list of Picture, optional
+    pictures : sequence of Picture, optional
         By default the held-out photographs. Each is cut at the right and below to multiples of ``times``.
 
     Returns
@@ -198,16 +199,18 @@ def heldout_pairs(model: tuple[Networks, SuperResolutionRecipe], count: int) -> 
         float32, likewise, in [-1, 1] but for overshoots.
     """
     (network,), recipe = model
-    squares = recipe.data.load("heldout").images
+    size = recipe.data.size
+    squares = torch.cat([cut_patches(picture.image, size, size) for picture in photos_of("heldout")])
     squares = squares[torch.linspace(0, len(squares) - 1, count).long()]
     device, low = next(network.parameters()).device, lower(squares, recipe.network.times)
     made = [network(to_float(piece.to(device))).cpu() for piece in low.split(16)]
     return squares, torch.cat(made)
 
 
-def photos_of(split: Split) -> list[Picture]:
-    """Return the whole photographs of a split of `gencore.data.Photos`."""
-    return [each for place, each in enumerate(photographs()) if (place % EVERY == FIRST) == (split == "heldout")]
+@functools.cache
+def photos_of(split: Split) -> tuple[Picture, ...]:
+    """Return the whole photographs of a split of `gencore.data.Photos`; they are decoded once and then shared."""
+    return tuple(each for place, each in enumerate(photographs()) if (place % EVERY == FIRST) == (split == "heldout"))
 
 
 def cut_to_multiple(image: Tensor, times: int) -> Tensor:
