@@ -115,9 +115,9 @@ def srgan_x4() -> SuperResolutionRecipe:
     """
     return replace(
         residual_x4(),
-        perceptual=2.0,
+        perceptual=0.5,
         adversary=Adversary(
-            PatchGAN(width=32, strided=2), weight=0.5, optimiser=AdamW(lr=3e-4, weight_decay=0.0, beta1=0.5, beta2=0.99)
+            PatchGAN(width=32, strided=2), weight=0.8, optimiser=AdamW(lr=3e-4, weight_decay=0.0, beta1=0.5, beta2=0.99)
         ),
         begin="residual_x4",
         optimiser=AdamW(lr=2e-4, weight_decay=1e-4, beta2=0.99),
