@@ -173,7 +173,7 @@ def edit_shapes() -> PaletteRecipe:
     text = TextEncoder(len(WORDS), INSTRUCTION_LENGTH, Transformer(width=48, depth=2, heads=4))
     unet = UNet(6, out_channels=3, width=40, multipliers=(1, 2), embedding=64, patch=2, heads=4, finish=12, context=48)
     return PaletteRecipe(
-        data=Edits(),
+        data=Edits(pairs=80_000),
         task=Instruct(),
         network=Palette(unet, text=text),
         drop=0.05,
