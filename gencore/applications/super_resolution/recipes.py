@@ -122,5 +122,4 @@ def srgan_x4() -> SuperResolutionRecipe:
         begin="residual_x4",
         optimiser=AdamW(lr=2e-4, weight_decay=1e-4, beta2=0.99),
         images=200_000,
-        batch_size=32,
     )
