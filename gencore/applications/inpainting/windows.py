@@ -7,7 +7,7 @@ is known to the next. Only pixels of the hole are ever changed.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,9 +36,24 @@ class Window(NamedTuple):
     side: int
 
 
+class Square(NamedTuple):
+    """A square to be filled, the number of the hole that it belongs to, and how often the first one was halved."""
+
+    window: Window
+    hole: int
+    level: int
+
+
 @torch.inference_mode()
-def fill(model: tuple[Networks, PaletteRecipe], image: Tensor, hole: Tensor, seed: int = 0, number: int = 0) -> Iterator[Tensor]:
-    """Fill the holes of a picture, yielding it after each square, so that progress can be shown.
+def fill(
+    model: tuple[Networks, PaletteRecipe],
+    image: Tensor,
+    hole: Tensor,
+    seed: int = 0,
+    number: int = 0,
+    watch: Callable[[Sequence], Iterable] = iter,
+) -> Tensor:
+    """Fill the holes of a picture.
 
     Parameters
     ----------
@@ -50,11 +65,13 @@ def fill(model: tuple[Networks, PaletteRecipe], image: Tensor, hole: Tensor, see
         bool ``(H, W)``, True where the picture is to be filled.
     seed, number : int
         Which series of fills, and which of the series.
+    watch : callable
+        Given the list of squares, returns them one by one; a progress bar, for instance.
 
-    Yields
-    ------
+    Returns
+    -------
     Tensor
-        uint8 ``(3, H, W)``; outside the hole the very bytes of ``image``. The last one is finished.
+        uint8 ``(3, H, W)``, on the CPU; outside the hole the very bytes of ``image``.
 
     Raises
     ------
@@ -66,20 +83,26 @@ def fill(model: tuple[Networks, PaletteRecipe], image: Tensor, hole: Tensor, see
         raise InputError(f"model: was trained for {type(recipe.task).__name__}; filling needs one trained for Holes")
     check_hole(image, hole, recipe.network.channels)
     device, size = next(network.parameters()).device, recipe.data.size
-    canvas, known = to_float(image).to(device), ~hole.to(device)
-    for counter, (window, coarse) in enumerate(plan(hole, size)):
+    canvas, finished = to_float(image).to(device), ~hole.to(device)
+    known, before = finished, Square(Window(0, 0, 0), 0, 0)
+    for counter, square in enumerate(watch(plan(hole, size))):
+        window, coarse = square.window, square.level == 0
+        if square.hole != before.hole:
+            finished = known  # the last squares of a hole have drawn all of it
+        if (square.hole, square.level) != (before.hole, before.level) or not counter:
+            known = finished.clone()  # what coarser squares drew is a sketch
+        before = square
         patch, missing = cut(canvas, known, window, size)
         generator = rng.generator(seed, number, f"square {counter}")  # on the CPU: the same on every device
         eps = torch.randn(1, *patch.shape, generator=generator).to(device)
         seen = recipe.task.show_hole(patch[None], missing[None])
-        denoise = guided(model, seen)
         rough = torch.zeros_like(eps) if coarse else cut(canvas, torch.ones_like(known), window, size)[0][None]
-        drawn = sdedit(denoise, recipe.process, rough, 1.0 if coarse else STRENGTH, eps, recipe.sampling.steps)
+        strength = 1.0 if coarse else STRENGTH
+        drawn = sdedit(guided(model, seen), recipe.process, rough, strength, eps, recipe.sampling.steps)
         paste(canvas, to_picture(recipe.task, drawn, seen)[0], window, ~known)
-        if not coarse:  # what a first square drew is a sketch for the finer ones
-            rows, columns, _, _ = _overlap(window, *hole.shape)
-            known[rows, columns] = True
-        yield torch.where(hole, to_uint8(canvas).cpu(), image)
+        rows, columns, _, _ = _overlap(window, *hole.shape)
+        known[rows, columns] = True
+    return torch.where(hole, to_uint8(canvas).cpu(), image)
 
 
 def check_hole(image: Tensor, hole: Tensor, channels: int = 3) -> None:
@@ -94,8 +117,8 @@ def check_hole(image: Tensor, hole: Tensor, channels: int = 3) -> None:
         raise InputError("mask: covers the whole picture, of which something must be known; paint black what is to stay")
 
 
-def plan(hole: Tensor, size: int) -> list[tuple[Window, bool]]:
-    """Return the squares to be filled one after the other, and whether each begins from noise alone.
+def plan(hole: Tensor, size: int) -> list[Square]:
+    """Return the squares to be filled, one after the other.
 
     Parameters
     ----------
@@ -105,8 +128,8 @@ def plan(hole: Tensor, size: int) -> list[tuple[Window, bool]]:
         Side of the network's pictures.
     """
     height, width = hole.shape
-    squares: list[tuple[Window, bool]] = []
-    for top, left, bottom, right in boxes(hole):
+    squares: list[Square] = []
+    for number, (top, left, bottom, right) in enumerate(boxes(hole)):
         longer = max(bottom - top, right - left)
         side = max(math.ceil(AROUND * longer), min(size, max(height, width)))
         # A square that holds the hole and does not stick out, if that leaves something to be seen around the hole.
@@ -118,14 +141,14 @@ def plan(hole: Tensor, size: int) -> list[tuple[Window, bool]]:
             if len(finer) > MOST_SQUARES:
                 break
             levels.append(finer)
-        squares += [(window, number == 0) for number, level in enumerate(levels) for window in level]
+        squares += [Square(window, number, level) for level, windows in enumerate(levels) for window in windows]
     return squares
 
 
 def boxes(hole: Tensor) -> list[tuple[int, int, int, int]]:
     """Return a box around each separate hole: top, left, bottom and right, the last two beyond it.
 
-    Holes nearer to each other than some hundredth of the picture count as one.
+    The boxes are as exact as the cells on which holes are told apart; neighbouring cells count as one hole.
     """
     height, width = hole.shape
     cell = math.ceil(max(height, width) / GRAIN)
@@ -134,12 +157,12 @@ def boxes(hole: Tensor) -> list[tuple[int, int, int, int]]:
     label = torch.arange(1.0, mask.numel() + 1).view_as(mask) * mask
     while not torch.equal(flooded := max_pool2d(label, 3, stride=1, padding=1) * mask, label):
         label = flooded  # the largest number floods its component
-    label = (label * coarse)[0, 0].repeat_interleave(cell, 0).repeat_interleave(cell, 1)[:height, :width]
-    found = []
+    label, found = (label * coarse)[0, 0], []  # (h, w)
     for each in label.unique().tolist():
         if each:
-            rows, columns = ((label == each) & hole).nonzero(as_tuple=True)
-            found.append((int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1))
+            rows, columns = (label == each).nonzero(as_tuple=True)
+            top, left = int(rows.min()) * cell, int(columns.min()) * cell
+            found.append((top, left, min(int(rows.max() + 1) * cell, height), min(int(columns.max() + 1) * cell, width)))
     return sorted(found)
 
 
