@@ -2,7 +2,7 @@
 
 from gencore.autoregressive.likelihoods import Categorical, LogisticMixture
 from gencore.autoregressive.loop import train
-from gencore.autoregressive.objectives import Draw, Networks, NextSymbol
+from gencore.autoregressive.objectives import Draw, Networks, NextSymbol, WordsThenSymbols
 from gencore.autoregressive.recipes import AutoregressiveRecipe, Sampling
 from gencore.autoregressive.sampling import (
     first_stage,
@@ -26,6 +26,7 @@ __all__ = [
     "NextSymbol",
     "Pixels",
     "Sampling",
+    "WordsThenSymbols",
     "first_stage",
     "load",
     "log_likelihood",

@@ -11,7 +11,7 @@ from gencore.autoregressive.masked import MaskedSymbols
 from gencore.autoregressive.objectives import Draw
 from gencore.autoregressive.recipes import AutoregressiveRecipe
 from gencore.data import Batches, ImageSet, to_float
-from gencore.data.told import conditions, untold, with_mirrored
+from gencore.data.told import conditions, reword, untold, with_mirrored, wordings
 from gencore.networks.coded import CodedNetwork
 from gencore.training import distributed, rng
 
@@ -42,6 +42,7 @@ class Examples:
         self._rank, self._world_size = distributed.rank(), distributed.world_size()
         self._batches = Batches(data, recipe.batch_size, recipe.seed, device, self._rank, self._world_size)
         self._table = conditions(recipe, data).to(device)  # (N, K)
+        self._wordings = wordings(recipe, data).to(device)  # (N, P, L)
         self._codes = None
         if isinstance(model, CodedNetwork):
             x = to_float(data.images).to(device)
@@ -62,6 +63,8 @@ class Examples:
         """
         recipe, batch = self.recipe, self._batches.at(seen)
         x, cond = batch.x, self._table[batch.index]
+        if self._wordings.shape[1] > 1:
+            cond = reword(cond, self._wordings[batch.index], self._uniform(seen, "wording"))
         if recipe.told and recipe.drop:
             hidden = self._uniform(seen, "drop") < recipe.drop
             cond = torch.where(hidden[:, None], untold(recipe, cond), cond)

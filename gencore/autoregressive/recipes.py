@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 
 from gencore.autoregressive.likelihoods import LogisticMixture
 from gencore.autoregressive.masked import MaskedSymbols
-from gencore.autoregressive.objectives import NextSymbol
+from gencore.autoregressive.objectives import NextSymbol, WordsThenSymbols
 from gencore.autoregressive.symbols import Pixels
 from gencore.data import Binarise, BinarisedMnist, CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist, Shapes
-from gencore.data.told import Told
+from gencore.data.shapes import CAPTION_LENGTH, CAPTIONED, VOCABULARY
+from gencore.data.told import Captions, Told, check_told
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
+from gencore.networks.caption_transformer import CaptionTransformer
 from gencore.networks.coded import Coded
 from gencore.networks.gated_pixelcnn import GatedPixelCNN
 from gencore.networks.image_transformer import ImageTransformer
@@ -72,10 +74,11 @@ class AutoregressiveRecipe:
         Kind and sizes of the network. `Coded` writes the codes of a first stage, the others write pixels.
     pixels : Pixels
         How pixels become symbols; for networks that write pixels.
-    objective : NextSymbol or MaskedSymbols
-        What is minimised; MaskedSymbols belongs to MaskGIT, NextSymbol to the others.
-    told : tuple of {"class", "style"}
-        What the network is told of each picture; the sizes are the first of ``network.grid.conditions``.
+    objective : NextSymbol, WordsThenSymbols or MaskedSymbols
+        What is minimised; MaskedSymbols belongs to MaskGIT, WordsThenSymbols to CaptionTransformer, NextSymbol to the others.
+    told : tuple of {"caption", "class", "style"}
+        What the network is told of each picture. A caption comes first, and its size is ``captions``; the sizes of the others
+        are the first of ``network.grid.conditions``.
     drop : float
         Share of pictures of which it is told nothing, for guidance.
     mirror : bool
@@ -113,7 +116,7 @@ class AutoregressiveRecipe:
     data: Digits | Emoji | Shapes | Mnist | BinarisedMnist | FashionMnist | Cifar10 | CelebA | ImageFolder
     network: PixelRNN | PixelCNN | GatedPixelCNN | PixelCNNPP | ImageTransformer | Coded
     pixels: Pixels = Pixels()
-    objective: NextSymbol | MaskedSymbols = NextSymbol()
+    objective: NextSymbol | WordsThenSymbols | MaskedSymbols = NextSymbol()
     told: Told = ()
     drop: float = 0.0
     mirror: bool = False
@@ -136,6 +139,11 @@ class AutoregressiveRecipe:
     def conditions(self) -> tuple[int, ...]:
         """How many values each condition has."""
         return self.network.grid.conditions
+
+    @property
+    def captions(self) -> Captions | None:
+        """How large captions are, if the network reads any."""
+        return self.network.captions if isinstance(self.network, Coded) else None
 
     def __post_init__(self) -> None:
         for field in ("images", "batch_size", "micro_batches", "log_every", "checkpoint_every"):
@@ -168,13 +176,15 @@ class AutoregressiveRecipe:
         masked = coded and isinstance(self.network.writer, MaskGIT)
         if masked != isinstance(self.objective, MaskedSymbols):
             raise InputError("objective: MaskedSymbols goes with MaskGIT, and with no other network")
+        if (self.captions is not None) != isinstance(self.objective, WordsThenSymbols):
+            raise InputError("objective: WordsThenSymbols goes with CaptionTransformer, and with no other network")
+        if self.captions is not None and self.mirror:
+            raise InputError("mirror: captions say left and right; leave it out")
         if isinstance(self.augmentation, Binarise) and self.pixels.levels != 2:
             raise InputError("pixels.levels: binarised pictures have 2")
         if grid.numbers != (needed := self.objective.needs(grid)):
             raise InputError(f"network.grid.outputs is {grid.numbers}, but the likelihood needs {needed}; make them equal")
-        known, asked = grid.conditions, len(self.told) + self.mirror
-        if len(known) != asked or self.mirror and known[-1] != 2:
-            raise InputError(f"network.grid.conditions {known}: must be {len(self.told)} for told{', and 2' * self.mirror}")
+        check_told(self, "network.grid.conditions")
 
 
 def gated_binarised() -> AutoregressiveRecipe:
@@ -372,4 +382,29 @@ def next_scale_emoji() -> AutoregressiveRecipe:
         first_stage="scales_emoji",
         optimiser=replace(recipe.optimiser, lr=2e-3),
         images=120_000,
+    )
+
+
+def words_shapes() -> AutoregressiveRecipe:
+    """Pictures of shapes from captions, as DALL-E draws: a caption's words, then the codes of `vae.recipes.vq_shapes`.
+
+    Not run yet.
+    """
+    first = VQ(
+        Autoencoder(size=32, channels=3, latent=8, flat=False, width=40, multipliers=(1, 2), patch=2), Codebook(256)
+    )
+    writer = ImageTransformer(Grid(8, levels=256, named=True), Transformer(160, 6, 5, causal=True), near=1)
+    return AutoregressiveRecipe(
+        data=CAPTIONED,
+        network=Coded(first, CaptionTransformer(writer, len(VOCABULARY), CAPTION_LENGTH)),
+        objective=WordsThenSymbols(),
+        first_stage="vq_shapes",
+        told=("caption",),
+        drop=0.1,
+        optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99),
+        images=600_000,
+        batch_size=256,
+        precision="bf16",
+        log_every=12_800,
+        checkpoint_every=128_000,
     )

@@ -12,7 +12,7 @@ objects touch at any size from 16 px up.
 The captions' grammar (EBNF; words are separated by one space)::
 
     caption     = clause , { "and" , clause } ;
-    clause      = one , [ place | relation , one ] | several ;
+    clause      = one , [ place | relation , one ] | several , [ relation , one ] ;
     one         = ( "a" | "an" ) , [ size ] , [ colour ] , shape ;
     several     = ( "two" | "three" | "four" ) , [ size ] , [ colour ] , shapes ;
     size        = "small" | "large" ;
@@ -31,6 +31,7 @@ What a caption means:
   top" is the ninth in the middle of the top row.
 - "a red circle left of a blue square": the circle's centre is at least `RELATION_GAP` further left than the square's.
   The four relations compare one coordinate and leave the other free.
+- "two red circles above a blue square": each of the two is above that one square.
 
 Colours stay apart for readers with each of the three kinds of colour blindness (CIE76 difference of at least 21 for
 every pair, the background included, under the simulation of Machado, Oliveira and Fernandes, 2009).
@@ -297,10 +298,12 @@ def render_all(scenes: Sequence[Scene], size: int = 32) -> Tensor:
             corner = (centre - RADIUS[word] * size).floor()  # (M, 2)
             colour = torch.tensor([RGB[thing.colour] for _, thing in part], dtype=torch.float32)
             samples = (torch.arange(window * _SUPERSAMPLES, dtype=torch.float64) + 0.5) / _SUPERSAMPLES
-            offset = ((corner - centre)[:, :, None] + samples) / (RADIUS[word] * size)  # (M, 2, window * 8)
+            # Objects that lie alike on their pixels look alike: each kind is drawn once.
+            phases, which = (corner - centre).unique(dim=0, return_inverse=True)  # (P, 2), (M,)
+            offset = (phases[:, :, None] + samples) / (RADIUS[word] * size)  # (P, 2, window * 8)
             u, v = offset.float()[:, 0, None, :], offset.float()[:, 1, :, None]
-            inside = is_inside(shape, u, v).view(len(part), window, _SUPERSAMPLES, window, _SUPERSAMPLES)
-            share = inside.sum((2, 4), dtype=torch.float32) / _SUPERSAMPLES**2  # (M, window, window)
+            inside = is_inside(shape, u, v).view(len(phases), window, _SUPERSAMPLES, window, _SUPERSAMPLES)
+            share = (inside.sum((2, 4), dtype=torch.float32) / _SUPERSAMPLES**2)[which]  # (M, window, window)
             # Where the window leaves the picture its share is 0; clamping only keeps the address valid.
             reach = torch.arange(window)
             column = (corner[:, 0, None].long() + reach).clamp(0, size - 1)[:, None, :]
@@ -364,7 +367,7 @@ def number_word(count: int) -> str:
 
 @dataclass(frozen=True)
 class Clause:
-    """One clause: some objects of a kind; if it is a single one, perhaps its place or its relation to another."""
+    """One clause: some objects of a kind, perhaps the relation of each to another one; or the place of a single one."""
 
     count: int
     what: Description
@@ -426,11 +429,21 @@ def lead(relation: str, a: SceneObject, b: SceneObject) -> float:
     return {"left of": b.x - a.x, "right of": a.x - b.x, "above": b.y - a.y, "below": a.y - b.y}[relation]
 
 
-def describe_scene(scene: Scene, generator: torch.Generator) -> Facts:
+def describe_scene(scene: Scene, generator: torch.Generator, several_related: bool = False) -> Facts:
     """Choose what a caption says of a scene; always true, and always with each object's colour and shape.
 
     One caption in two gives all sizes; one single object in two is related to another one, and of the rest one in two
     gets its place, unless it is near the border between two.
+
+    Parameters
+    ----------
+    scene : Scene
+        What is described.
+    generator : torch.Generator
+        The source of randomness (on the CPU).
+    several_related : bool
+        Whether several equal objects are, half of the time, related to a single one, where all of them are clearly on
+        one side of it.
     """
     draw = _uniforms(generator)
     with_size = next(draw) < 0.5
@@ -439,7 +452,14 @@ def describe_scene(scene: Scene, generator: torch.Generator) -> Facts:
         kinds.setdefault(Description(thing.shape, thing.colour, thing.size if with_size else None), []).append(thing)
     order = sorted(kinds.items(), key=lambda _: next(draw))
     single = [(what, things[0]) for what, things in order if len(things) == 1]
-    clauses = [Clause(len(things), what) for what, things in order if len(things) > 1]
+    clauses = []
+    for what, things in order:
+        if len(things) > 1:
+            relation = _relation_of_several(things, single[-1][1]) if several_related and single else None
+            if relation and next(draw) < 0.5:
+                clauses.append(Clause(len(things), what, relation=relation, other=single.pop()[0]))
+            else:
+                clauses.append(Clause(len(things), what))
     while single:
         what, thing = single.pop()
         place = place_of(thing.x, thing.y, slack=_CLEARLY)
@@ -455,9 +475,16 @@ def describe_scene(scene: Scene, generator: torch.Generator) -> Facts:
     return Facts(tuple(sorted(clauses, key=lambda _: next(draw))))
 
 
-def caption(scene: Scene, generator: torch.Generator) -> str:
+def _relation_of_several(things: Sequence[SceneObject], landmark: SceneObject) -> str | None:
+    """The relation in which all these stand to another object, if their boxes do not overlap its own in that axis."""
+    spare = {name: min(lead(name, thing, landmark) - thing.radius for thing in things) for name in RELATIONS}
+    relation = max(RELATIONS, key=spare.__getitem__)
+    return relation if spare[relation] >= landmark.radius else None
+
+
+def caption(scene: Scene, generator: torch.Generator, several_related: bool = False) -> str:
     """A random caption that is true of the scene (see `describe_scene` and the module's grammar)."""
-    return describe_scene(scene, generator).words()
+    return describe_scene(scene, generator, several_related).words()
 
 
 class _Words:
@@ -507,23 +534,21 @@ def parse(text: str) -> Facts:
 def _parse_clause(words: _Words) -> Clause:
     count = _NUMBERS[words.expect(*_NUMBERS)]
     what = _parse_description(words, count)
-    if count > 1:
-        return Clause(count, what)
-    if words.take("in"):
+    if count == 1 and words.take("in"):
         words.expect("the"), words.expect("centre")
         return Clause(1, what, place=PLACES[1][1])
-    if words.take("at"):
+    if count == 1 and words.take("at"):
         words.expect("the")
         first = words.expect("top", "bottom", "left", "right")
         second = words.take("left", "right") if first in ("top", "bottom") else None
         return Clause(1, what, place=" ".join(("at the", first, *([second] if second else ()))))
     relation = words.take("left", "right", "above", "below")
     if relation is None:
-        return Clause(1, what)
+        return Clause(count, what)
     if relation in ("left", "right"):
         relation += " " + words.expect("of")
     words.expect("a", "an")
-    return Clause(1, what, relation=relation, other=_parse_description(words, 1))
+    return Clause(count, what, relation=relation, other=_parse_description(words, 1))
 
 
 def _parse_description(words: _Words, count: int) -> Description:
@@ -610,6 +635,9 @@ class Shapes:
         every picture of the heldout split shows at least one. If False, both splits follow the same law.
     colours, shapes : tuple of str
         Those that objects may have; all by default.
+    several_related : bool
+        Whether captions also say how several equal objects stand to another one, "two red circles above a blue square".
+        The scenes are the same.
     """
 
     size: int = 32
@@ -619,6 +647,7 @@ class Shapes:
     held_out_combinations: bool = False
     colours: tuple[Colour, ...] = COLOURS
     shapes: tuple[Shape, ...] = SHAPES
+    several_related: bool = False
     channels: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
@@ -646,7 +675,7 @@ class Shapes:
         scenes, captions = [], []
         for _ in range(self.images if split == "train" else self.heldout_images):
             scenes.append(sample_scene(generator, self.objects, without=without, including=including))
-            captions.append(caption(scenes[-1], generator))
+            captions.append(caption(scenes[-1], generator, self.several_related))
         return ImageSet(
             f"shapes/{split}",
             render_all(scenes, self.size),  # (N, 3, size, size)
@@ -655,3 +684,7 @@ class Shapes:
             tuple(captions),
             {"scene": tuple(scenes)},
         )
+
+
+CAPTIONED = Shapes(images=100_000, held_out_combinations=True, several_related=True)
+"""What networks learn words from, in every family: so many scenes that hardly any caption of three objects repeats."""

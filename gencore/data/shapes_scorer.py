@@ -12,17 +12,17 @@ uncertain readings turn out, False if it fails however they do, and None otherwi
 
 The facts of a caption:
 
-===========  =======================================  ====================================
+===========  =======================================  =========================================
 kind         example                                  stated for
-===========  =======================================  ====================================
+===========  =======================================  =========================================
 object       "a circle"                               every shape mentioned
 colour       "a red circle"                           every coloured noun phrase
 size         "a small red circle"                     every noun phrase with a size
 count        "exactly two red circles"                every noun phrase
 count        "exactly three objects"                  the whole picture
 position     "a red circle at the top left"           every place
-relation     "a red circle left of a blue square"     every relation
-===========  =======================================  ====================================
+relation     "a red circle left of a blue square"     every relation; of several, each is meant
+===========  =======================================  =========================================
 
 Pictures above 32 px are first reduced to 32 px.
 
@@ -63,6 +63,7 @@ from gencore.data.shapes import (
     RGB,
     SHAPES,
     SIZES,
+    Clause,
     Colour,
     Description,
     Facts,
@@ -153,7 +154,7 @@ def _certain(thing: SceneObject | Detected) -> bool:
     return isinstance(thing, SceneObject) or thing.certain
 
 
-def _between(matches: Sequence[bool | None], certain: Sequence[bool], low: int, high: int) -> bool | None:
+def _between(matches: Sequence[bool | None], certain: Sequence[bool], low: int, high: float) -> bool | None:
     """Whether the number of matches is in low ... high; an uncertain mark may hide any number."""
     least = sum(m is True and c for m, c in zip(matches, certain, strict=True))
     most = sum(m is not False for m in matches) if all(certain) else math.inf
@@ -172,6 +173,17 @@ def _at(thing: SceneObject | Detected, place: str) -> bool | None:
 def _related(a: SceneObject | Detected, b: SceneObject | Detected, relation: str) -> bool | None:
     spare = lead(relation, a, b) - RELATION_GAP
     return None if abs(spare) < CLOSE_CALL or not (_certain(a) and _certain(b)) else spare > 0
+
+
+def _relation_holds(clause: Clause, matches: Sequence[bool | None], objects: Sequence[SceneObject | Detected]) -> bool | None:
+    """Whether, of the objects that match, as many as the clause speaks of stand so to one and the same other object."""
+    answers = []
+    for j, landmark in enumerate(objects):
+        rest = [(m, thing) for i, (m, thing) in enumerate(zip(matches, objects, strict=True)) if i != j]
+        related = [_all((m, _related(thing, landmark, clause.relation))) for m, thing in rest]
+        enough = _between(related, [_certain(thing) for _, thing in rest], clause.count, math.inf)
+        answers.append(_all((_matches(clause.other, landmark), enough)))
+    return _any(answers)
 
 
 def judge(caption: str | Facts, objects: Sequence[SceneObject | Detected]) -> Score:
@@ -213,12 +225,7 @@ def judge(caption: str | Facts, objects: Sequence[SceneObject | Detected]) -> Sc
             held = _any(_all((m, _at(thing, clause.place))) for m, thing in zip(matches, objects, strict=True))
             state("position", clause.words(), held)
         if clause.relation:
-            others = [_matches(clause.other, thing) for thing in objects]
-            held = _any(
-                _all((matches[i], others[j], _related(objects[i], objects[j], clause.relation)))
-                for i, j in itertools.permutations(range(len(objects)), 2)
-            )
-            state("relation", clause.words(), held)
+            state("relation", clause.words(), _relation_holds(clause, matches, objects))
     return Score(tuple(facts.values()))
 
 

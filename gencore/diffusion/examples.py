@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from gencore.data import Batches, ImageSet, to_float
+from gencore.data.told import conditions, reword, untold, with_mirrored, wordings
 from gencore.diffusion.objectives import Draw
 from gencore.diffusion.recipes import DiffusionRecipe
-from gencore.diffusion.sampling import conditions, untold, with_mirrored
 from gencore.networks.latent import LatentNetwork
 from gencore.training import distributed, rng
 
@@ -39,6 +39,7 @@ class Examples:
         self._rank, self._world_size = distributed.rank(), distributed.world_size()
         self._batches = Batches(data, recipe.batch_size, recipe.seed, device, self._rank, self._world_size)
         self._table = conditions(recipe, data).to(device)  # (N, K)
+        self._wordings = wordings(recipe, data).to(device)  # (N, P, L)
         self._codes = None
         if isinstance(model, LatentNetwork):
             x = to_float(data.images)
@@ -60,6 +61,8 @@ class Examples:
         """
         recipe, batch = self.recipe, self._batches.at(seen)
         x, place, cond = batch.x, batch.index, self._table[batch.index]
+        if self._wordings.shape[1] > 1:
+            cond = reword(cond, self._wordings[batch.index], self._uniform(seen, "wording"))
         if recipe.told:
             hidden = self._uniform(seen, "drop") < recipe.drop
             cond = torch.where(hidden[:, None], untold(recipe, cond), cond)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gencore.data import CelebA, Cifar10, Digits, Emoji, FashionMnist, ImageFolder, Mnist
-from gencore.data.told import Told
+from gencore.data.told import Labels
 from gencore.errors import InputError
 from gencore.gan.augmentation import Augmentation
 from gencore.gan.objectives import NonSaturating
@@ -132,7 +132,7 @@ class GANRecipe:
     objective: Objective = NonSaturating()
     penalties: Penalties = ()
     augmentation: Augmentation | None = None
-    told: Told = ()
+    told: Labels = ()
     mirror: bool = False
     generator_every: int = 1
     growth: Growth | None = None

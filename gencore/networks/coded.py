@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gencore.errors import InputError
+from gencore.networks.caption_transformer import CaptionTransformer, CaptionTransformerNetwork
 from gencore.networks.first_stage import OnFirstStage, check_first_stage
 from gencore.networks.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNNetwork
 from gencore.networks.image_transformer import ImageTransformer, ImageTransformerNetwork
@@ -28,12 +29,15 @@ class Coded:
     ----------
     first : VQ
         From pictures to a grid of codes and back.
-    writer : GatedPixelCNN, ImageTransformer, MaskGIT or VAR
+    writer : GatedPixelCNN, ImageTransformer, CaptionTransformer, MaskGIT or VAR
         Its grid is that of the codes; VAR's scales are those of a first stage with a `MultiScale` quantiser.
+        CaptionTransformer reads captions.
     """
 
     first: VQ = VQ()
-    writer: GatedPixelCNN | ImageTransformer | MaskGIT | VAR = ImageTransformer(Grid(8, levels=512, named=True))
+    writer: GatedPixelCNN | ImageTransformer | CaptionTransformer | MaskGIT | VAR = ImageTransformer(
+        Grid(8, levels=512, named=True)
+    )
 
     def __post_init__(self) -> None:
         check_first_stage(self.first.autoencoder)
@@ -62,6 +66,11 @@ class Coded:
         return (1, 1, self.writer.spans[-1].stop) if isinstance(self.writer, VAR) else self.writer.grid.shape
 
     @property
+    def captions(self) -> CaptionTransformer | None:
+        """How large captions are, if the writer reads any."""
+        return self.writer if isinstance(self.writer, CaptionTransformer) else None
+
+    @property
     def size(self) -> int:
         """Height and width of the pictures."""
         return self.first.size
@@ -86,13 +95,16 @@ class CodedNetwork(OnFirstStage):
         kinds = {
             GatedPixelCNN: GatedPixelCNNNetwork,
             ImageTransformer: ImageTransformerNetwork,
+            CaptionTransformer: CaptionTransformerNetwork,
             MaskGIT: MaskGITNetwork,
             VAR: VARNetwork,
         }
         self.config = config
         self.writer = kinds[type(config.writer)](config.writer)
 
-    def forward(self, symbols: Tensor, cond: Tensor | None = None, *more: Tensor | None) -> Tensor:
+    def forward(
+        self, symbols: Tensor, cond: Tensor | None = None, *more: Tensor | bool | None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Return what the writer says of each symbol, ``(B, levels, H, W)``; what is more goes to it."""
         if not isinstance(self.writer, VARNetwork):
             return self.writer(symbols, cond, *more)

@@ -102,10 +102,17 @@ class ImageTransformerNetwork(nn.Module):
 
     def from_vectors(self, x: Tensor, cond: Tensor | None = None, u: Tensor | None = None) -> Tensor:
         """Return the same as `forward` for the symbols' vectors ``(B, H, W, width)``, by which one can differentiate."""
-        keep = dropout_factors(u, self.config.drop) if u is not None and self.config.drop else None
-        seen = self._before(x) + self.rows + self.columns + self.told(cond, len(x))[:, None, None]  # (B, H, W, width)
-        h = self.body(seen.flatten(1, 2), keep=keep)  # (B, N, width)
+        seen = self.tokens(x) + self.told(cond, len(x))[:, None, None]  # (B, H, W, width)
+        h = self.body(seen.flatten(1, 2), keep=self.keep(u))  # (B, N, width)
         return self.head(h).unflatten(1, x.shape[1:3]).movedim(3, 1)  # (B, numbers, H, W)
+
+    def keep(self, u: Tensor | None) -> Tensor | None:
+        """Return the factors by which uniform numbers leave channels out; None if nothing is."""
+        return dropout_factors(u, self.config.drop) if u is not None and self.config.drop else None
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Return the tokens ``(B, H, W, width)`` of symbols with vectors ``(B, H, W, width)``: what is known, and the place."""
+        return self._before(x) + self.rows + self.columns
 
     def _before(self, x: Tensor) -> Tensor:
         """Return what each token knows of the symbols before it, ``(B, H, W, width)``, for their vectors."""
@@ -123,15 +130,26 @@ class ImageTransformerNetwork(nn.Module):
         """
         check_symbols(self.config.grid, symbols)
         batch, _, height, width = symbols.shape
-        told, near = self.told(cond, batch), self.config.near
+        told, token_at = self.told(cond, batch), self.incremental_tokens(symbols)
         caches = self.body.caches(batch, height * width)
+
+        def at(row: int, column: int) -> Tensor:
+            token = token_at(row, column) + told  # (B, width)
+            return self.head(self.body(token[:, None], caches=caches)[:, 0])
+
+        return at
+
+    def incremental_tokens(self, symbols: Tensor) -> At:
+        """Return ``token_at(row, column) -> (B, width)``: what `tokens` gives, place by place, as symbols are written."""
+        (batch, _, height, width), near = symbols.shape, self.config.near
+        nothing = self.rows.new_zeros(batch, self.config.transformer.width)
         if near:
             band, strip, above = Band(self.above, batch, width), Strip(self.beside, batch, height * width), [self.above.bias]
 
         def before(row: int, column: int) -> Tensor:
             """Return what a token knows of the symbols before it, ``(B, width)``."""
             place = row * width + column
-            last = self.table(symbols[:, 0].flatten(1)[:, place - 1]) if place else torch.zeros_like(told)
+            last = self.table(symbols[:, 0].flatten(1)[:, place - 1]) if place else nothing
             if not near:
                 return last
             if place:
@@ -142,8 +160,4 @@ class ImageTransformerNetwork(nn.Module):
                     above[0] = band.push(self.table(symbols[:, 0, row - 1]).movedim(2, 1)[:, :, None])[:, :, 0]
             return above[0][:, :, column] + strip.read(place)
 
-        def at(row: int, column: int) -> Tensor:
-            token = before(row, column) + self.rows[row, 0] + self.columns[0, column] + told  # (B, width)
-            return self.head(self.body(token[:, None], caches=caches)[:, 0])
-
-        return at
+        return lambda row, column: before(row, column) + self.rows[row, 0] + self.columns[0, column]

@@ -4,8 +4,8 @@ https://arxiv.org/abs/2112.10752, section 3: an autoencoder, trained before and 
 a picture and a picture of codes; what is noised and denoised are the codes.
 
 Deviations: codes are the means that the encoder gives, without its noise; each of their channels is brought to mean 0 and
-standard deviation 1, where the paper divides all by one number (appendix G); conditions enter as one vector, not by
-cross-attention.
+standard deviation 1, where the paper divides all by one number (appendix G); conditions enter as one vector, and
+only captions by cross-attention too.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.denoising import DenoisingUNet, DenoisingUNetNetwork
 from gencore.networks.dit import DiT, DiTNetwork
 from gencore.networks.first_stage import CodeModel, check_first_stage
+from gencore.networks.text import TextEncoder
+from gencore.networks.text_unet import TextUNet, TextUNetNetwork
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class Latent:
     ----------
     first : Autoencoder
         From pictures to a grid of codes and back; ``flat=False``.
-    denoiser : DenoisingUNet or DiT
+    denoiser : DenoisingUNet, DiT or TextUNet
         Its size and channels are those of the grid.
     """
 
     first: Autoencoder = Autoencoder(size=32, channels=3, latent=4, flat=False)
-    denoiser: DenoisingUNet | DiT = DiT(size=8, channels=4, patch=2)
+    denoiser: DenoisingUNet | DiT | TextUNet = DiT(size=8, channels=4, patch=2)
 
     def __post_init__(self) -> None:
         check_first_stage(self.first)
@@ -54,6 +56,11 @@ class Latent:
     def conditions(self) -> tuple[int, ...]:
         """How many values each condition has."""
         return self.denoiser.conditions
+
+    @property
+    def captions(self) -> TextEncoder | None:
+        """How large captions are, if the network reads any."""
+        return self.denoiser.captions if isinstance(self.denoiser, TextUNet) else None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -86,7 +93,9 @@ class LatentNetwork(CodeModel):
         return self.denoiser(x_t, t, cond)
 
 
-def build_denoising(config: DenoisingUNet | DiT | Latent) -> DenoisingUNetNetwork | DiTNetwork | LatentNetwork:
+def build_denoising(
+    config: DenoisingUNet | DiT | TextUNet | Latent,
+) -> DenoisingUNetNetwork | DiTNetwork | TextUNetNetwork | LatentNetwork:
     """Build the denoising network that has these sizes."""
-    kinds = {DenoisingUNet: DenoisingUNetNetwork, DiT: DiTNetwork, Latent: LatentNetwork}
+    kinds = {DenoisingUNet: DenoisingUNetNetwork, DiT: DiTNetwork, TextUNet: TextUNetNetwork, Latent: LatentNetwork}
     return kinds[type(config)](config)

@@ -289,6 +289,23 @@ def vq_digits() -> VAERecipe:
     return replace(vq_emoji(), data=Digits(), network=VQ(autoencoder, Codebook(256)), images=120_000)
 
 
+def vq_shapes() -> VAERecipe:
+    """VQ-VAE of scenes of up to four shapes: 8x8 codes out of 256, the picture's words in `words_shapes`.
+
+    Not run yet.
+    """
+    autoencoder = Autoencoder(size=32, channels=3, latent=8, flat=False, width=40, multipliers=(1, 2), patch=2)
+    return replace(
+        vq_emoji(),
+        data=Shapes(images=20_000, objects=4, held_out_combinations=True),
+        network=VQ(autoencoder, Codebook(256)),
+        optimiser=AdamW(lr=2e-3, weight_decay=1e-3, beta2=0.99),
+        images=150_000,
+        batch_size=64,
+        precision="fp32",
+    )
+
+
 def _emoji_autoencoder(latent: int) -> Autoencoder:
     """Squares of 2x2 pixels become channels at once: half the time of a network that begins at full resolution."""
     return Autoencoder(
