@@ -117,17 +117,16 @@ class WordsThenSymbols:
         Returns
         -------
         Loss
-            Parts: ``nats`` of a whole picture, ``words`` in nats of a whole caption, over the captions that are told.
+            Parts: ``nats`` of a whole picture, and ``words``, nats of a word, 0 for a caption that is not told.
         """
         said, of_words = networks.model(symbols, cond, draw.dropped, True)  # (B, levels, H, W), (B, L, words)
         log_p = self.likelihood.log_prob(said, symbols)  # (B, H, W)
         nats = -log_p.sum((1, 2)).mean()
         counted = spoken(cond)  # (B, L)
         surprise = -at_least_float32(of_words).log_softmax(2).gather(2, cond[:, :, None])[:, :, 0] * counted  # (B, L)
-        length = counted.sum(1)  # (B,)
-        a_word = (surprise.sum(1) / length.clamp(min=1)).mean()
+        a_word = (surprise.sum(1) / counted.sum(1).clamp(min=1)).mean()
         total = self.words * a_word + (1 - self.words) * nats / log_p[0].numel()
-        return Loss(total, {"nats": nats, "words": surprise.sum() / (length > 0).sum().clamp(min=1)})
+        return Loss(total, {"nats": nats, "words": a_word})
 
     def needs(self, grid: Grid) -> int:
         """Return how many numbers the network must return for each place."""

@@ -403,7 +403,7 @@ def words_shapes() -> AutoregressiveRecipe:
         drop=0.1,
         optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99),
         images=600_000,
-        batch_size=128,
+        batch_size=256,
         precision="bf16",
         log_every=12_800,
         checkpoint_every=128_000,

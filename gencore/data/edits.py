@@ -54,10 +54,11 @@ WORDS: tuple[str, ...] = (  # token ids are positions in it
     "<end>", "add", "remove", "make", "turn", "move", "into", "to", "a", "an", "the", *SIZES, *COLOURS, *SHAPES,
     "at", "in", "centre", "top", "bottom", "left", "right",
 )  # fmt: skip
-INSTRUCTION_LENGTH = 11  # tokens: the longest instruction has ten words, and there is an end
+INSTRUCTION_LENGTH = 10  # tokens: the longest instruction has nine words, and there is an end
 TOLERANCE = 0.05  # by how much, in sides of the picture, an object may lie elsewhere and count as unmoved
 
 _IDS = {word: i for i, word in enumerate(WORDS)}
+_SIDES = ("top", "bottom", "left", "right")
 _ALL_PLACES = tuple(itertools.chain(*PLACES))
 _GRID = 256  # centres lie on multiples of a 256th of the side: many objects then look alike, and are drawn once
 _CLEARLY = 0.04  # what is added or moved to a place lies this far inside it
@@ -113,7 +114,8 @@ def parse_edit(text: str) -> Edit:
     what = Description(words.expect(*SHAPES), colour, size)
     match verb:
         case "add":
-            edit = Edit("add", what, _parse_place(words, words.expect("at", "in")))
+            preposition = words.expect("at", "in")
+            edit = Edit("add", what, _parse_place(words, ("centre",) if preposition == "in" else _SIDES))
         case "remove":
             edit = Edit("remove", what)
         case "make":
@@ -124,7 +126,7 @@ def parse_edit(text: str) -> Edit:
             edit = Edit("reshape", what, words.expect(*SHAPES))
         case _:
             words.expect("to")
-            edit = Edit("move", what, _parse_place(words, "in or at"))
+            edit = Edit("move", what, _parse_place(words, ("centre", *_SIDES)))
     words.end()
     return edit
 
@@ -527,11 +529,10 @@ class _Words:
             raise InputError(f"instruction {self.text!r}: goes on with {self.words[self.at]!r} where it should end")
 
 
-def _parse_place(words: _Words, preposition: str) -> str:
-    """Read "the top left" or "the centre"; "in" goes with the centre, "at" with all others."""
+def _parse_place(words: _Words, options: Sequence[str]) -> str:
+    """Read "the top left", or "the centre", whose first word is one of these."""
     words.expect("the")
-    options = {"in": ("centre",), "at": ("top", "bottom", "left", "right")}
-    first = words.expect(*options.get(preposition, sum(options.values(), ())))
+    first = words.expect(*options)
     if first == "centre":
         return PLACES[1][1]
     second = words.take("left", "right") if first in ("top", "bottom") else None
@@ -542,10 +543,12 @@ def _wanted(edit: Edit, subject: SceneObject | None) -> tuple[str | None, str | 
     """Return the shape, colour and size that the edited object is to have; None where any will do."""
     if subject is None:
         return edit.what.shape, edit.what.colour, edit.what.size
-    fields = {"recolour": "colour", "resize": "size", "reshape": "shape"}
-    after = replace(subject, **{fields[edit.kind]: edit.to}) if edit.kind in ("recolour", "reshape") else subject
-    # Not by `replace`: larger, it may come too near the edge, which is for the picture to tell.
-    return after.shape, after.colour, edit.to if edit.kind == "resize" else after.size
+    # Not by a changed object: larger, it might be refused for being too near the edge, which is for the picture to tell.
+    return (
+        edit.to if edit.kind == "reshape" else subject.shape,
+        edit.to if edit.kind == "recolour" else subject.colour,
+        edit.to if edit.kind == "resize" else subject.size,
+    )
 
 
 def _distance(a: SceneObject | Detected, b: SceneObject | Detected) -> float:

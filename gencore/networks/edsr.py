@@ -45,7 +45,7 @@ class EDSR:
     channels: int = 3
     width: int = 48
     blocks: int = 11
-    finish: int = 12
+    finish: int = 16
     scaling: float = 1.0
 
     def __post_init__(self) -> None:

@@ -89,8 +89,9 @@ class StyledConv(nn.Module):
         h = self.conv(pad(h, (self.border,) * 4, mode="reflect")).float()  # variances need full precision
         variance, mean = torch.var_mean(h, self.over, correction=0, keepdim=True)
         h = (h - mean) * torch.rsqrt(variance + EPSILON)  # (ST.9)
-        scale, shift = (mix @ rows for rows in (self.scale, self.shift))  # (B, out_channels) each
-        return scale.float()[:, :, None, None] * h + shift.float()[:, :, None, None]  # (ST.10)
+        # Not a matrix product, which autocast would round to 8 bits.
+        scale, shift = ((mix[:, :, None] * rows).sum(1) for rows in (self.scale, self.shift))  # (B, out_channels) each
+        return scale[:, :, None, None] * h + shift[:, :, None, None]  # (ST.10)
 
 
 class StyledBlock(nn.Module):

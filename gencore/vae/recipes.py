@@ -301,7 +301,7 @@ def vq_shapes() -> VAERecipe:
         network=VQ(autoencoder, Codebook(256)),
         optimiser=AdamW(lr=2e-3, weight_decay=1e-3, beta2=0.99),
         images=150_000,
-        batch_size=32,
+        batch_size=64,
         precision="fp32",
     )
 

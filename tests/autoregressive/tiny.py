@@ -5,11 +5,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from gencore.autoregressive import AutoregressiveRecipe, LogisticMixture, NextSymbol, Pixels, Sampling
+from gencore.autoregressive import AutoregressiveRecipe, LogisticMixture, NextSymbol, Pixels, Sampling, WordsThenSymbols
 from gencore.autoregressive.masked import MaskedSymbols
 from gencore.autoregressive.sampling import build
-from gencore.data import Binarise, Digits, Emoji, to_float
+from gencore.data import Binarise, Digits, Emoji, Shapes, to_float
+from gencore.data.shapes import CAPTION_LENGTH, VOCABULARY
 from gencore.networks.autoencoder import Autoencoder
+from gencore.networks.caption_transformer import CaptionTransformer
 from gencore.networks.coded import Coded
 from gencore.networks.gated_pixelcnn import GatedPixelCNN
 from gencore.networks.image_transformer import ImageTransformer
@@ -78,6 +80,21 @@ SCALES = Coded(
     replace(FIRST, quantiser=MultiScale(Codebook(16), (1, 2, 4), blends=2)),
     VAR((1, 2, 4), 16, 4, Transformer(8, 1, 2), drop=0.3, conditions=(8, 2)),
 )
+CAPTIONED = replace(
+    CODED,
+    data=Shapes(16, images=100, held_out_combinations=True, several_related=True),
+    network=Coded(
+        VQ(Autoencoder(size=16, channels=3, latent=4, flat=False, width=8, multipliers=(1, 2, 2)), Codebook(16)),
+        CaptionTransformer(
+            ImageTransformer(Grid(4, levels=16, named=True), Transformer(8, 1, 2, causal=True), 1, 0.3),
+            len(VOCABULARY),
+            CAPTION_LENGTH,
+        ),
+    ),
+    objective=WordsThenSymbols(),
+    told=("caption",),
+    mirror=False,
+)
 KINDS = {
     **{name: replace(TOLD, network=writer(SQUARES)) for name, writer in WRITERS.items()},
     "pixels": replace(PLAIN, network=WRITERS["pixelcnn"](Grid(8))),
@@ -89,6 +106,7 @@ KINDS = {
         objective=NextSymbol(LogisticMixture(2)),
     ),
     "coded": CODED,
+    "captioned": CAPTIONED,
     "hidden": HIDDEN,
     "scales": replace(CODED, network=SCALES),
 }

@@ -77,7 +77,7 @@ class PaletteRecipe:
     drop: float = 0.0
     sampling: Sampling = Sampling("dpm_solver", steps=20)
     picture_guidance: float = 1.0
-    optimiser: AdamW = AdamW(lr=1.5e-3, weight_decay=1e-2, beta2=0.99)
+    optimiser: AdamW = AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99)
     images: int = 1_000_000
     batch_size: int = 256
     clip: float = 1.0
@@ -132,7 +132,7 @@ def upscale_photos() -> PaletteRecipe:
         network=Palette(unet),
         scales=(1.0, 0.75, 0.5),
         mirror=True,
-        batch_size=128,
+        batch_size=256,
     )
 
 
@@ -162,7 +162,7 @@ def inpaint_emoji() -> PaletteRecipe:
     unet = UNet(
         7, out_channels=3, width=32, multipliers=(1, 2), blocks_per_level=2, embedding=64, patch=2, heads=4, finish=16
     )
-    return replace(inpaint_photos(), data=Emoji(), network=Palette(unet), scales=(1.0,), batch_size=256)
+    return replace(inpaint_photos(), data=Emoji(), network=Palette(unet), scales=(1.0,), batch_size=512)
 
 
 def edit_shapes() -> PaletteRecipe:
@@ -173,10 +173,10 @@ def edit_shapes() -> PaletteRecipe:
     text = TextEncoder(len(WORDS), INSTRUCTION_LENGTH, Transformer(width=48, depth=2, heads=4))
     unet = UNet(6, out_channels=3, width=40, multipliers=(1, 2), embedding=64, patch=2, heads=4, finish=12, context=48)
     return PaletteRecipe(
-        data=Edits(),
+        data=Edits(pairs=80_000),
         task=Instruct(),
         network=Palette(unet, text=text),
         drop=0.05,
-        optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99),
         images=1_500_000,
+        batch_size=512,
     )

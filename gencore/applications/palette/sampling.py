@@ -1,5 +1,6 @@
 """From a spoiled picture to mended ones, and from a folder to networks."""
 
+import functools
 from pathlib import Path
 
 import torch
@@ -8,8 +9,8 @@ from torch import Tensor
 from gencore.applications.palette.objectives import Networks, seeing
 from gencore.applications.palette.recipes import PaletteRecipe
 from gencore.applications.palette.tasks import Instruct, Seen, to_picture
-from gencore.data import to_float, to_uint8
-from gencore.data.edits import END
+from gencore.data import Emoji, ImageSet, Photos, to_float, to_uint8
+from gencore.data.edits import END, EditPairs, Edits
 from gencore.diffusion.denoiser import Denoise
 from gencore.diffusion.guidance import ROUNDING, conditional
 from gencore.diffusion.recipes import Sampling
@@ -150,8 +151,8 @@ def heldout(recipe: PaletteRecipe, count: int | None = None) -> tuple[Tensor, Se
     Picture ``i`` is spoiled in a way that follows from its place in the whole set. ``count`` None gives all.
     """
     task = recipe.task
-    pairs = recipe.data.load_pairs("heldout") if isinstance(task, Instruct) else None
-    data = recipe.data.load("heldout") if pairs is None else pairs.after
+    pairs = _heldout_pairs(recipe.data) if isinstance(task, Instruct) else None
+    data = _heldout_set(recipe.data) if pairs is None else pairs.after
     index = torch.arange(len(data)) if count is None else torch.linspace(0, len(data) - 1, count).long()
     x = to_float(data.images[index])
     if pairs is not None:
@@ -169,3 +170,13 @@ def heldout_pairs(model: tuple[Networks, PaletteRecipe], count: int) -> tuple[Te
     _, recipe = model
     _, seen = heldout(recipe, count)
     return to_uint8(seen.source[:, : recipe.network.channels]), mend(model, seen, SERIES)
+
+
+@functools.lru_cache(maxsize=2)  # a run looks at them at each halving, and they take a second to read or draw
+def _heldout_set(data: Emoji | Photos) -> ImageSet:
+    return data.load("heldout")
+
+
+@functools.lru_cache(maxsize=2)
+def _heldout_pairs(data: Edits) -> EditPairs:
+    return data.load_pairs("heldout")

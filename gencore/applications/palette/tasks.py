@@ -187,7 +187,7 @@ class Damage:
         damaged = _blur(x, self.blur * blur) + (self.noise * grain)[:, None, None, None] * noise
         damaged = _block(damaged, self.blocks * step)
         damaged = torch.where(_scratched(u[:, 7:], *x.shape[2:]) & (u[:, 6] < self.scratches)[:, None, None, None], 1.0, damaged)
-        damaged = ((damaged.clamp(-1, 1) * 127.5).round() / 127.5).to(x)  # as a file would hold it
+        damaged = as_in_a_file(damaged)
         return Seen(damaged, base=damaged)
 
 
@@ -224,7 +224,12 @@ def to_picture(task: Task, drawn: Tensor, seen: Seen) -> Tensor:
 def reduce(x: Tensor, times: int) -> Tensor:
     """Return pictures ``(B, C, H, W)`` made smaller by bicubic interpolation with antialiasing, in the levels of a file."""
     small = interpolate(x, size=(x.shape[2] // times, x.shape[3] // times), mode="bicubic", antialias=True)
-    return (small.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
+    return as_in_a_file(small)
+
+
+def as_in_a_file(x: Tensor) -> Tensor:
+    """Return pictures in [-1, 1] in the 256 levels that a file has."""
+    return (x.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
 
 
 def _to_segment(y: Tensor, x: Tensor, y0: Tensor, x0: Tensor, y1: Tensor, x1: Tensor) -> Tensor:

@@ -148,4 +148,5 @@ def vgg19_features(layers: Sequence[int] = (1, 6, 11, 20, 29, 22), enlarge: int 
 def gram(h: Tensor) -> Tensor:
     """Return the mean products of all pairs of channels: ``(B, C, C)`` for maps ``(B, C, H, W)``, in float32."""
     h = h.float().flatten(2)  # (B, C, HW)
-    return h @ h.transpose(1, 2) / h.shape[2]  # (ST.1)
+    with torch.autocast(h.device.type, enabled=False):  # which would round the products to 8 bits
+        return h @ h.transpose(1, 2) / h.shape[2]  # (ST.1)

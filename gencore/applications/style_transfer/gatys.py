@@ -5,8 +5,7 @@ https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_
 numbers (ST.n) are those of the chapter "Style transfer".
 
 Deviations: the picture starts as the photograph in the painting's colours, which saves half of the steps; it may be painted
-small first, and then larger (Gatys et al. 2017, https://arxiv.org/abs/1611.07865, section 6), which saves more; Adam with
-steps that become smaller, since L-BFGS, which the paper uses and which is offered, may leave the range of pixels.
+small first, and then larger (Gatys et al. 2017, https://arxiv.org/abs/1611.07865, section 6), which saves more.
 """
 
 from collections.abc import Iterator
@@ -18,9 +17,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gencore.applications.style_transfer.features import StyleFeatures
-from gencore.applications.style_transfer.objectives import Painted, grams
+from gencore.applications.style_transfer.objectives import Maps, Painted, grams
 from gencore.applications.style_transfer.sampling import cropped, padded
 from gencore.errors import InputError
+from gencore.training.optimiser import set_learning_rate
 
 LAST_STEP = 0.1  # size of Adam's last step, as a share of the first
 LIKELY_NOISE = 1e-4  # added to variances of colours: grey pictures have none across
@@ -50,9 +50,9 @@ def gatys(
     style: Tensor,
     objective: Painted = Painted(),
     steps: int = 100,
-    start: Literal["colours", "content", "noise"] = "colours",
+    start: Tensor | Literal["colours", "content", "noise"] = "colours",
     sizes: tuple[float, ...] = (1.0,),
-    method: Literal["adam", "lbfgs"] = "adam",
+    method: Literal["lbfgs", "adam"] = "lbfgs",
     lr: float = 0.05,
     seed: int = 0,
     features: StyleFeatures | None = None,
@@ -67,12 +67,13 @@ def gatys(
         What is minimised; its ``pixels`` play no part.
     steps : int
         Steps at each size.
-    start : {"colours", "content", "noise"}
-        What the canvas shows at first: the photograph in the painting's colours, the photograph, or noise.
+    start : Tensor or {"colours", "content", "noise"}
+        What the canvas shows at first: a picture of the photograph's shape, the photograph in the painting's colours, the
+        photograph, or noise.
     sizes : tuple of float
         Sizes at which to paint, one after another, in units of the photograph's, rising to 1.
-    method : {"adam", "lbfgs"}
-        How the loss is minimised.
+    method : {"lbfgs", "adam"}
+        How the loss is minimised; either looks at the picture once a step. L-BFGS comes lower in as many steps.
     lr : float
         Size of Adam's first step, in units of pixels; L-BFGS starts each search with a length of 1.
     seed : int
@@ -99,44 +100,51 @@ def gatys(
     device, layers = content.device, objective.layers
     if features is None:
         features = StyleFeatures(layers.all, layers.enlarge, layers.pool).to(device)
-    x, done = _first(content, style, start, seed), 0
+    picture, done = _first(content, style, start, seed), 0
     for size in sizes:
         photograph, painting = scaled(content, size), scaled(style, size)
         with torch.no_grad():
             aim = features(padded(photograph))[layers.content]
             wanted = grams(features(padded(painting)), layers)
-        x = interpolate(x, size=photograph.shape[2:], mode="bilinear", align_corners=False, antialias=True)
-        x = padded(x).clone().requires_grad_()
+        first = interpolate(picture, size=photograph.shape[2:], mode="bilinear", align_corners=False, antialias=True)
+        x = padded(first).clone().requires_grad_()
+        if method == "adam":
+            optimiser = torch.optim.Adam([x], lr, betas=(0.9, 0.99))
+        else:  # one evaluation a step, so that steps of both cost the same
+            optimiser = torch.optim.LBFGS([x], max_iter=1, max_eval=1, history_size=20, tolerance_change=0, tolerance_grad=0)
+        measured = _Measured(objective, features, x, aim, wanted)
         for step in range(steps):
-            if step == 0:
-                optimiser = (
-                    torch.optim.Adam([x], lr, betas=(0.9, 0.99))
-                    if method == "adam"
-                    else torch.optim.LBFGS([x], max_iter=1, max_eval=1, history_size=20, tolerance_change=0, tolerance_grad=0)
-                )
-            found = {}
-
-            def loss_and_gradient() -> Tensor:
-                x.grad = None
-                loss = objective.of_picture(features, x, aim, wanted)
-                loss.total.backward()
-                found.update(loss.parts, total=loss.total.detach())
-                return loss.total
-
             if method == "adam":
-                optimiser.param_groups[0]["lr"] = lr * (1 - (1 - LAST_STEP) * step / steps)
-            optimiser.step(loss_and_gradient)
+                set_learning_rate(optimiser, lr * (1 - (1 - LAST_STEP) * step / steps))
+            optimiser.step(measured)
             with torch.no_grad():
-                if method == "adam":
+                if method == "adam":  # L-BFGS would not know what became of its step
                     x.clamp_(-1, 1)
-                picture = cropped(x.detach(), photograph).clamp(-1, 1)
+                picture = cropped(x, photograph).clamp(-1, 1)
             done += 1
-            yield Canvas(done, picture.clone(), {name: value.detach() for name, value in found.items()})
-        x = picture
+            yield Canvas(done, picture, measured.parts)
 
 
-def _first(content: Tensor, style: Tensor, start: str, seed: int) -> Tensor:
+class _Measured:
+    """The loss of a canvas, as optimisers ask for it, and its parts when it was last asked for."""
+
+    def __init__(self, objective: Painted, features: StyleFeatures, x: Tensor, aim: Tensor, wanted: Maps) -> None:
+        self.objective, self.features, self.x, self.aim, self.wanted = objective, features, x, aim, wanted
+        self.parts: dict[str, Tensor] = {}
+
+    @torch.enable_grad()
+    def __call__(self) -> Tensor:
+        self.x.grad = None
+        loss = self.objective.of_picture(self.features, self.x, self.aim, self.wanted)
+        loss.total.backward()
+        self.parts = {name: value.detach() for name, value in (loss.parts | {"total": loss.total}).items()}
+        return loss.total
+
+
+def _first(content: Tensor, style: Tensor, start: Tensor | str, seed: int) -> Tensor:
     """Return what the canvas shows at first, ``(1, 3, H, W)``."""
+    if isinstance(start, Tensor):
+        return start
     if start == "colours":
         return match_colours(content, style)
     if start == "content":

@@ -83,30 +83,30 @@ class StyleRecipe:
         return tuple(sorted({*self.objective.layers.all, *also}))
 
 
-def feed_forward() -> StyleRecipe:
+def van_gogh() -> StyleRecipe:
     """One network that paints photographs like any of eight paintings by Van Gogh, at any strength.
 
-    ``gencore train style_transfer.recipes.feed_forward``. Not run yet.
+    ``gencore train style_transfer.recipes.van_gogh``. Not run yet.
     """
-    return StyleRecipe(precision="bf16")
+    return StyleRecipe(objective=Painted(style=60.0), batch_size=16, precision="bf16")
 
 
-def feed_forward_batch() -> StyleRecipe:
-    """`feed_forward` with batch instead of instance normalisation, to see what is wrong with it.
+def van_gogh_batch() -> StyleRecipe:
+    """`van_gogh` with batch instead of instance normalisation, to see what is wrong with it.
 
-    ``gencore train style_transfer.recipes.feed_forward_batch``. Not run yet.
+    ``gencore train style_transfer.recipes.van_gogh_batch``. Not run yet.
     """
-    return replace(feed_forward(), network=ImageTransform(styles=9, norm="batch"))
+    return replace(van_gogh(), network=ImageTransform(styles=9, norm="batch"))
 
 
-def adain() -> StyleRecipe:
+def any_style() -> StyleRecipe:
     """A decoder of maps with the means and deviations of any style, trained on seven paintings and much else.
 
-    ``gencore train style_transfer.recipes.adain``. Not run yet. The painting "Café Terrace at Night" is never seen.
+    ``gencore train style_transfer.recipes.any_style``. Not run yet. The painting "Café Terrace at Night" is never seen.
     """
-    network = AdaIN(layers=(4, 10), channels=(128, 384), strides=(2, 8), widths=(32, 48, 80, 128))
+    network = AdaIN(layers=(1, 4, 7, 10), channels=(64, 128, 256, 384), strides=(1, 2, 4, 8), widths=(32, 40, 64, 96))
     return replace(
-        feed_forward(),
+        van_gogh(),
         network=network,
         styles=Styles(left_out=(1,), others=True),
         objective=Painted(Layers(), style=30.0, pixels=100.0, variation=1.0),

@@ -59,11 +59,11 @@ class SuperResolutionRecipe:
     images: int = 600_000
     batch_size: int = 64
     clip: float = 1.0
-    ema_half_life: int = 20_000
+    ema_half_life: int = 10_000
     precision: Precision = "bf16"
     seed: int = 0
     log_every: int = 6_400
-    checkpoint_every: int = 64_000
+    checkpoint_every: int = 32_000
 
     def __post_init__(self) -> None:
         if self.network.channels != self.data.channels:
@@ -85,7 +85,7 @@ def srcnn_x4() -> SuperResolutionRecipe:
     ``gencore train super_resolution.recipes.srcnn_x4``. Not run yet.
     """
     return SuperResolutionRecipe(
-        data=Photos(size=128),
+        data=Photos(size=96),
         network=SRCNN(times=4),
         objective=PixelError("squared"),
         optimiser=AdamW(lr=1e-3, weight_decay=0.0, beta2=0.99),
@@ -97,7 +97,7 @@ def residual_x4() -> SuperResolutionRecipe:
 
     ``gencore train super_resolution.recipes.residual_x4``. Not run yet.
     """
-    return SuperResolutionRecipe(data=Photos(size=128), network=EDSR(times=4))
+    return SuperResolutionRecipe(data=Photos(size=96), network=EDSR(times=4))
 
 
 def residual_x2() -> SuperResolutionRecipe:
@@ -115,12 +115,11 @@ def srgan_x4() -> SuperResolutionRecipe:
     """
     return replace(
         residual_x4(),
-        perceptual=2.0,
+        perceptual=0.5,
         adversary=Adversary(
-            PatchGAN(width=32, strided=2), weight=0.5, optimiser=AdamW(lr=3e-4, weight_decay=0.0, beta1=0.5, beta2=0.99)
+            PatchGAN(width=32, strided=2), weight=0.8, optimiser=AdamW(lr=3e-4, weight_decay=0.0, beta1=0.5, beta2=0.99)
         ),
         begin="residual_x4",
         optimiser=AdamW(lr=2e-4, weight_decay=1e-4, beta2=0.99),
         images=200_000,
-        batch_size=32,
     )

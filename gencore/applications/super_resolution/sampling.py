@@ -181,7 +181,8 @@ def judge(enlarged: Callable[[Tensor], Tensor], times: int, pictures: Sequence[P
             raise InputError(f"{picture.title}: enlarged to {tuple(made.shape)}, but the original is {tuple(original.shape)}")
         x, y = to_float(made[None]), to_float(original[None])  # (1, 3, H, W)
         inner_x, inner_y = (luminance(each)[..., times:-times, times:-times] for each in (x, y))
-        values = {"peak signal-to-noise ratio, dB": psnr(inner_x, inner_y), "structural similarity": ssim(inner_x, inner_y)}
+        values = {"peak signal-to-noise ratio, dB": psnr(inner_x, inner_y)}
+        values["structural similarity"] = ssim(inner_x + 1, inner_y + 1)  # it compares means, in papers counted from black
         for name, value in (values | {name: distance(x, y) for name, distance in distances.items()}).items():
             found.setdefault(name, []).append(value.item())
     return {name: sum(values) / len(values) for name, values in found.items()}
