@@ -162,7 +162,7 @@ def translation_loss(
     Loss
         Parts ``l1``, mean absolute difference in units of half the range of grey levels, and ``generator``.
     """
-    distance = (fake.float() - y).abs().mean()  # equation 3 of pix2pix
+    distance = _distance(fake, y)  # equation 3 of pix2pix
     loss = Loss(l1 * distance, {"l1": distance})
     if not adversarial:
         return loss
@@ -269,5 +269,5 @@ def cycle_judges_loss(
 
 
 def _distance(made: Tensor, wanted: Tensor) -> Tensor:
-    """Return the mean absolute difference, in float32."""
-    return (made.float() - wanted.float()).abs().mean()
+    """Return the mean absolute difference, in the finer of both number formats."""
+    return (made - wanted).abs().mean()
