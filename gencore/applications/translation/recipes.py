@@ -200,9 +200,12 @@ def style_to_style() -> TranslationRecipe:
         data=Emoji(),
         task=Restyle(),
         network=Translator(
-            UNet(channels=3, width=24, multipliers=(1, 2, 3, 2), embedding=48, heads=4), (3,), dropout=0.25, residual=True
+            UNet(channels=3, width=24, multipliers=(1, 2, 3, 2), embedding=48, heads=4), (3,), dropout=0.1, residual=True
         ),
         judge=PatchGAN(channels=9, width=32, strided=2),
+        l1=8.0,
+        penalty=R1(gamma=0.001, every=16),
+        optimiser=Adam(generator_lr=1.5e-3, discriminator_lr=7e-4),
         batch_size=256,
     )
 
@@ -227,10 +230,10 @@ def style_to_style64() -> TranslationRecipe:
         network=Translator(
             UNet(channels=3, width=32, multipliers=(1, 2, 2), embedding=48, patch=2, heads=4, finish=16),
             (3,),
-            dropout=0.25,
+            dropout=0.1,
             residual=True,
         ),
-        penalty=R1(gamma=0.0005, every=8),
+        penalty=R1(gamma=0.0002, every=16),
     )
 
 
@@ -243,9 +246,12 @@ def edges_to_emoji() -> TranslationRecipe:
         data=Emoji(),
         task=Colour(),
         network=Translator(
-            UNet(channels=1, out_channels=3, width=24, multipliers=(1, 2, 3, 2), embedding=48, heads=4), (3,), dropout=0.25
+            UNet(channels=1, out_channels=3, width=24, multipliers=(1, 2, 3, 2), embedding=48, heads=4), (3,), dropout=0.1
         ),
         judge=PatchGAN(channels=7, width=32, strided=2),
+        l1=15.0,
+        penalty=R1(gamma=0.0015, every=16),
+        optimiser=Adam(generator_lr=1.5e-3, discriminator_lr=7e-4),
         batch_size=256,
     )
 
@@ -255,7 +261,7 @@ def pose_to_figure() -> TranslationRecipe:
 
     ``gencore train translation.recipes.pose_to_figure``: Not run yet.
     """
-    data = Figures(size=64, images=6_000)
+    data = Figures(size=64, images=3_500)
     return TranslationRecipe(
         data=data,
         task=Dress(),
@@ -263,8 +269,9 @@ def pose_to_figure() -> TranslationRecipe:
             UNet(channels=3, width=24, multipliers=(1, 2, 2), embedding=64, patch=2, heads=4, finish=16), data.conditions
         ),
         judge=PatchGAN(channels=6 + sum(data.conditions), width=32, strided=2),
-        penalty=R1(gamma=0.0005, every=8),
+        penalty=R1(gamma=0.0005, every=16),
         l1=50.0,
+        optimiser=Adam(generator_lr=2e-3, discriminator_lr=5e-4),
         mirror=False,
     )
 
@@ -283,8 +290,10 @@ def cycle_emoji() -> CycleRecipe:
         back=network,
         judge_a=judge,
         judge_b=judge,
-        cycle=5.0,
-        identity=0.1,
+        cycle=2.0,
+        identity=0.0,
+        penalty=R1(gamma=0.001, every=16),
+        optimiser=Adam(generator_lr=1e-3, discriminator_lr=5e-4),
     )
 
 
@@ -301,6 +310,8 @@ def cycle_edges() -> CycleRecipe:
         judge_a=PatchGAN(channels=1, width=32, strided=2),
         judge_b=PatchGAN(channels=3, width=32, strided=2),
         identity=0.0,
+        penalty=R1(gamma=0.001, every=16),
+        optimiser=Adam(generator_lr=1.5e-3, discriminator_lr=5e-4),
     )
 
 
