@@ -129,8 +129,8 @@ def judge_of_pairs_loss(
         Parts ``real``, ``generated`` and ``accuracy``, or what the game has; and ``r1``.
     """
     players = Players(None, judge)
-    loss = game.discriminator(players, y, seen, None, fake.detach())  # equation 1 of pix2pix
-    return loss if penalty is None else add_losses([loss, penalty.loss(players, y, seen, None, fake.detach())])
+    loss = game.discriminator(players, y, seen, None, fake)  # equation 1 of pix2pix
+    return loss if penalty is None else add_losses([loss, penalty.loss(players, y, seen, None, fake)])
 
 
 def translation_loss(
@@ -260,10 +260,10 @@ def cycle_judges_loss(
     for judge, real, fake, row, name in ((judges[0], a, fake_a, 0, "a"), (judges[1], b, fake_b, 2, "b")):
         if change is not None:
             real, fake = change(real, draw.change[row]), change(fake, draw.change[row + 1])
-        loss = game.discriminator(Players(None, judge), real, None, None, fake.detach())
+        loss = game.discriminator(Players(None, judge), real, None, None, fake)
         total, parts = total + loss.total, parts | {f"judge_{name}": loss.total}
         if penalty is not None:
-            slope = penalty.loss(Players(None, judge), real, None, None, fake.detach())
+            slope = penalty.loss(Players(None, judge), real, None, None, fake)
             total, parts["r1"] = total + slope.total, parts.get("r1", 0.0) + slope.parts["r1"]
     return Loss(total, parts)
 

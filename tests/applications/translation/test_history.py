@@ -20,19 +20,21 @@ def test_until_it_is_full_it_only_takes():
 
 
 def test_then_it_exchanges_half_and_every_picture_is_somewhere():
-    history, shown, made = History(8, (1, 2, 2)), [], []
+    history, shown, made, fresh = History(8, (1, 2, 2)), [], [], []
     for number in range(60):
         made += batch(number)[:, 0, 0, 0].tolist()
         out = history.exchange(batch(number), 0, 4 * number, "a")
         if number >= 2:
             old = [value for value in out[:, 0, 0, 0].tolist() if value < 10 * number]
             shown += old
+            fresh += [value for value in out[:, 0, 0, 0].tolist() if value >= 10 * number]
     share = len(shown) / (58 * 4)
     assert 0.4 < share < 0.6
     assert len(set(shown)) == len(shown), "a picture that was shown is gone from the history"
-    assert set(history.pictures[:, 0, 0, 0].tolist()) <= set(made)
+    kept = history.pictures[:, 0, 0, 0].tolist()
+    assert set(kept) <= set(made) and not set(fresh) & {*shown, *kept}, "what was shown at once is not kept"
     assert (history.pictures == history.pictures[:, :1, :1, :1]).all(), "pictures stay whole"
-    assert len(set(history.pictures[:, 0, 0, 0].tolist())) == 8
+    assert len(set(kept)) == 8
 
 
 def test_what_it_does_follows_from_seed_moment_and_name():
