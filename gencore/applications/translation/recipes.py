@@ -58,7 +58,7 @@ class TranslationRecipe:
     judge: PatchGAN
     objective: Objective = NonSaturating()
     adversarial: float = 1.0
-    l1: float = 20.0
+    l1: float = 10.0
     penalty: R1 | None = R1(gamma=0.002, every=8)
     augmentation: Augmentation | None = Augmentation(colour=0.0, shift=0.125, hole=0.25)
     mirror: bool = True
