@@ -88,7 +88,7 @@ def van_gogh() -> StyleRecipe:
 
     ``gencore train style_transfer.recipes.van_gogh``. Not run yet.
     """
-    return StyleRecipe(objective=Painted(style=60.0), batch_size=16, precision="bf16")
+    return StyleRecipe(objective=Painted(style=20.0), batch_size=16, precision="bf16")
 
 
 def van_gogh_batch() -> StyleRecipe:
