@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from gencore.applications.style_transfer.examples import mixture, painting_grams
 from gencore.applications.style_transfer.features import StyleFeatures
@@ -19,7 +20,7 @@ from gencore.networks.adain import AdaIN, AdaINDecoder
 from gencore.networks.image_transform import ImageTransform, ImageTransformNetwork
 from gencore.training import checkpoint
 
-REPLAY_SIDE = 128  # of the pictures of a replay, in pixels
+REPLAY_SIDE, PAIRS_SIDE = 128, 192  # of patches that are painted to be shown, at half the size
 DIVISOR = 16  # sides of photographs are brought to multiples of it, which all networks here take
 LEAST_SIDE = 32  # smaller pictures are mirrored at their borders up to it
 # Inside its network, SqueezeNet puts zeros around maps. Where these are seen, AdaIN makes a frame of them, which the decoder
@@ -221,24 +222,27 @@ def _painted(model: tuple[Networks, StyleRecipe], x: Tensor, painting: int, styl
     return paint(model, x, painting)
 
 
-def to_show(recipe: StyleRecipe, count: int) -> tuple[Tensor, list[Tensor]]:
-    """Return patches of held-out photographs, ``(count, 3, 128, 128)`` in [-1, 1], and the recipe's paintings."""
+def to_show(recipe: StyleRecipe, count: int, side: int) -> tuple[Tensor, list[Tensor]]:
+    """Return patches of held-out photographs, ``(count, 3, side, side)`` in [-1, 1], and the recipe's paintings."""
     data = recipe.data.load("heldout").images
-    x = fit_side(to_float(data[torch.linspace(0, len(data) - 1, count).long()]), REPLAY_SIDE)
+    x = fit_side(to_float(data[torch.linspace(0, len(data) - 1, count).long()]), side)
     return x, recipe.styles.whole()
 
 
 def replay(model: tuple[Networks, StyleRecipe], x: Tensor, styles: list[Tensor]) -> Tensor:
-    """Return what a model makes of patches, painting after painting: uint8, on the CPU, in the shape of ``x``."""
+    """Return what a model makes of patches, painting after painting, at half the size: uint8, on the CPU."""
     numbers = model[1].styles.numbers
     made = [_painted(model, x[i : i + 1], numbers[i % len(numbers)], styles).cpu() for i in range(len(x))]
-    return to_uint8(torch.cat(made))
+    return to_uint8(avg_pool2d(torch.cat(made), 2))
 
 
 def heldout_pairs(model: tuple[Networks, StyleRecipe], count: int) -> tuple[Tensor, Tensor]:
-    """Return patches of held-out photographs, uint8 ``(count, 3, 128, 128)``, and their paintings, painting after painting."""
-    x, styles = to_show(model[1], count)
-    return to_uint8(x), replay(model, x, styles)
+    """Return patches of held-out photographs, uint8 ``(count, 3, 96, 96)``, and their paintings, painting after painting.
+
+    They are painted at twice that size, at which strokes are those of training.
+    """
+    x, styles = to_show(model[1], count, PAIRS_SIDE)
+    return to_uint8(avg_pool2d(x, 2)), replay(model, x, styles)
 
 
 def measure(model: tuple[Networks, StyleRecipe], side: int = 192) -> list[dict[str, str | int | float]]:
