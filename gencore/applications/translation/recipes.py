@@ -204,6 +204,7 @@ def style_to_style() -> TranslationRecipe:
         ),
         judge=PatchGAN(channels=9, width=32, strided=2),
         batch_size=256,
+        images=349_440,
     )
 
 
@@ -247,6 +248,7 @@ def edges_to_emoji() -> TranslationRecipe:
         ),
         judge=PatchGAN(channels=7, width=32, strided=2),
         batch_size=256,
+        images=277_760,
     )
 
 
@@ -285,6 +287,7 @@ def cycle_emoji() -> CycleRecipe:
         judge_b=judge,
         cycle=5.0,
         identity=0.1,
+        images=67_584,
     )
 
 
