@@ -41,6 +41,9 @@ OF_HIDDEN = {"fewer steps": Sampling(steps=2), "undisturbed": Sampling(disturb=0
 
 def told(recipe, count):
     """Conditions as `sample` takes them, of many kinds."""
+    if recipe.captions:
+        length, words = recipe.captions.length, recipe.captions.words
+        return torch.arange(1, 1 + count * length).view(count, length) % words
     columns = [torch.arange(count) % values for values in recipe.conditions[: len(recipe.told)]]
     return torch.stack(columns, 1) if columns else torch.empty(count, 0, dtype=torch.int64)
 
@@ -48,6 +51,8 @@ def told(recipe, count):
 def asked(recipe, count):
     """Conditions as the network takes them, and the same not told: none is mirrored."""
     cond, not_mirrored = told(recipe, count), torch.zeros(count, recipe.mirror).long()
+    if recipe.captions:
+        return cond, torch.zeros_like(cond)  # the empty caption
     nothing = torch.tensor(recipe.conditions[: len(recipe.told)]).long().expand(count, -1)
     return torch.cat([cond, not_mirrored], 1), torch.cat([nothing, not_mirrored], 1)
 
@@ -115,7 +120,7 @@ def test_an_image_does_not_depend_on_its_batch(recipe):
     other = sample(drawing, 7, seed=4, cond=cond)
     assert all(not torch.equal(other[i], seven[i]) for i in range(7))
     assert all(not torch.equal(seven[i], seven[j]) for i in range(7) for j in range(i))
-    assert seven.shape == (7, recipe.data.channels, 8, 8) and seven.dtype == torch.float32 and not seven.requires_grad
+    assert seven.shape == (7, recipe.data.channels, recipe.data.size, recipe.data.size) and seven.dtype == torch.float32 and not seven.requires_grad
     assert seven.abs().max() <= 1 and seven.std() > 0.1
 
 

@@ -15,7 +15,7 @@ from gencore.training import rng
 WHITE = 1.0  # what surrounds an emoji
 
 # A name with one of these says a direction or a time, and some groups of symbols hold writing or mean directions themselves.
-_DIRECTIONS = ("left", "right", "clockwise", "leftwards", "rightwards", "clock", "thirty", "flag", "map", "moon")
+_DIRECTIONS = ("left", "right", "clockwise", "leftwards", "rightwards", "o'clock", "thirty", "flag", "map", "moon")
 _NEVER = ("Symbols",)
 
 

@@ -75,8 +75,7 @@ class InfoNCE:
         """
         batch, versions, length = draw.wrong.shape
         pictures, texts = networks.model(x, torch.cat([captions, draw.wrong.view(batch * versions, length)]))
-        own = texts[:batch]  # (B, D)
-        wrong = texts[batch:].view(batch, versions, own.shape[1])  # (B, H, D)
+        own, wrong = texts[:batch], texts[batch:].view(batch, versions, pictures.shape[1])  # (B, D), (B, H, D)
         with torch.autocast(x.device.type, enabled=False):  # cosines near each other must stay apart
             scale, answer = networks.model.scale, torch.arange(batch, device=x.device)
             fit = scale * pictures @ own.T  # (B, B): rows are pictures

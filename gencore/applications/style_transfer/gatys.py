@@ -50,7 +50,7 @@ def gatys(
     style: Tensor,
     objective: Painted = Painted(),
     steps: int = 100,
-    start: Literal["colours", "content", "noise"] = "colours",
+    start: Tensor | Literal["colours", "content", "noise"] = "colours",
     sizes: tuple[float, ...] = (1.0,),
     method: Literal["lbfgs", "adam"] = "lbfgs",
     lr: float = 0.05,
@@ -67,8 +67,9 @@ def gatys(
         What is minimised; its ``pixels`` play no part.
     steps : int
         Steps at each size.
-    start : {"colours", "content", "noise"}
-        What the canvas shows at first: the photograph in the painting's colours, the photograph, or noise.
+    start : Tensor or {"colours", "content", "noise"}
+        What the canvas shows at first: a picture of the photograph's shape, the photograph in the painting's colours, the
+        photograph, or noise.
     sizes : tuple of float
         Sizes at which to paint, one after another, in units of the photograph's, rising to 1.
     method : {"lbfgs", "adam"}
@@ -140,8 +141,10 @@ class _Measured:
         return loss.total
 
 
-def _first(content: Tensor, style: Tensor, start: str, seed: int) -> Tensor:
+def _first(content: Tensor, style: Tensor, start: Tensor | str, seed: int) -> Tensor:
     """Return what the canvas shows at first, ``(1, 3, H, W)``."""
+    if isinstance(start, Tensor):
+        return start
     if start == "colours":
         return match_colours(content, style)
     if start == "content":

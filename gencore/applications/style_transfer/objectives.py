@@ -188,13 +188,15 @@ class Painted:
         Returns
         -------
         Loss
-            Parts as those of `by_network`; ``content`` is the distance from the maps that were to be decoded.
+            Parts as those of `by_network`; ``content`` is the distance from the maps that were to be decoded, averaged over
+            layers.
         """
         shown, given = features(x), features(draw.pictures)
         wanted = blended(shown, given, layers, draw.strength)
         picture = networks.model(wanted)
         maps = features(picture)
-        content = content_distance(maps[layers[-1]], wanted[-1])
+        of_layers = [content_distance(maps[number], each) for number, each in zip(layers, wanted, strict=True)]
+        content = sum(of_layers) / len(of_layers)
         style = style_distance(grams(maps, self.layers), grams(given, self.layers))
         return self._joined(picture, x, style, content, draw.strength)
 

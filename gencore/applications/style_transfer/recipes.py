@@ -104,7 +104,7 @@ def any_style() -> StyleRecipe:
 
     ``gencore train style_transfer.recipes.any_style``. Not run yet. The painting "Café Terrace at Night" is never seen.
     """
-    network = AdaIN(layers=(4, 10), channels=(128, 384), strides=(2, 8), widths=(32, 48, 80, 128))
+    network = AdaIN(layers=(1, 4, 7, 10), channels=(64, 128, 256, 384), strides=(1, 2, 4, 8), widths=(32, 40, 64, 96))
     return replace(
         van_gogh(),
         network=network,

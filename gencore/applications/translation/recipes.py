@@ -36,7 +36,8 @@ class TranslationRecipe:
     adversarial, l1 : float
         Weights of the game and of the mean absolute difference. Without the game, no judge learns.
     penalty : R1, optional
-        What the judge is held to.
+        What the judge is held to. It is a slope of the sum of all patches' verdicts, so the more patches a picture has, the
+        smaller its weight.
     augmentation : Augmentation, optional
         How pairs are changed before the judge sees them; colours stay.
     mirror : bool
@@ -57,8 +58,8 @@ class TranslationRecipe:
     judge: PatchGAN
     objective: Objective = NonSaturating()
     adversarial: float = 1.0
-    l1: float = 100.0
-    penalty: R1 | None = R1(gamma=0.02, every=8)
+    l1: float = 20.0
+    penalty: R1 | None = R1(gamma=0.002, every=8)
     augmentation: Augmentation | None = Augmentation(colour=0.0, shift=0.125, hole=0.25)
     mirror: bool = True
     shift: float = 0.0625
@@ -69,7 +70,7 @@ class TranslationRecipe:
     precision: Precision = "bf16"
     seed: int = 0
     log_every: int = 12_800
-    checkpoint_every: int = 128_000
+    checkpoint_every: int = 51_200
 
     def __post_init__(self) -> None:
         _check(self, ("adversarial", "l1"))
@@ -132,9 +133,9 @@ class CycleRecipe:
     objective: Objective = LeastSquares()
     adversarial: float = 1.0
     cycle: float = 10.0
-    identity: float = 5.0
+    identity: float = 1.0
     veil: float = 0.0
-    penalty: R1 | None = R1(gamma=0.02, every=8)
+    penalty: R1 | None = R1(gamma=0.002, every=8)
     augmentation: Augmentation | None = Augmentation(colour=0.0, shift=0.125, hole=0.25)
     history: int = 512
     mirror: bool = True
@@ -146,7 +147,7 @@ class CycleRecipe:
     precision: Precision = "bf16"
     seed: int = 0
     log_every: int = 12_800
-    checkpoint_every: int = 128_000
+    checkpoint_every: int = 51_200
 
     def __post_init__(self) -> None:
         _check(self, ("adversarial", "cycle", "identity", "veil"))
@@ -228,7 +229,7 @@ def style_to_style64() -> TranslationRecipe:
             dropout=0.25,
             residual=True,
         ),
-        judge=PatchGAN(channels=9, width=32, strided=2),
+        penalty=R1(gamma=0.0005, every=8),
     )
 
 
@@ -260,6 +261,8 @@ def pose_to_figure() -> TranslationRecipe:
             UNet(channels=3, width=24, multipliers=(1, 2, 2), embedding=64, patch=2, heads=4, finish=16), data.conditions
         ),
         judge=PatchGAN(channels=6 + sum(data.conditions), width=32, strided=2),
+        penalty=R1(gamma=0.0005, every=8),
+        l1=50.0,
         mirror=False,
     )
 

@@ -43,10 +43,11 @@ def test_the_best_single_guess_is_a_median_or_the_mean(measure, best):
 
 
 def test_a_low_precision_prediction_is_compared_in_full():
-    """Differences of bfloat16 numbers would be rounded once more."""
+    """And what others then look at is in full precision too."""
     network, wanted = nn.Identity(), torch.full((1, 1, 2, 2), 0.001)
     given = torch.ones(1, 1, 2, 2, dtype=torch.bfloat16)
-    assert PixelError()(Networks(network), given, wanted).total.item() == pytest.approx(0.999, abs=1e-6)
+    loss = PixelError()(Networks(network), given, wanted)
+    assert loss.total.item() == pytest.approx(0.999, abs=1e-6) and loss.picture.dtype == torch.float32
 
 
 def test_a_weight_that_makes_no_sense_is_refused():
