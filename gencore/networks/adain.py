@@ -2,7 +2,7 @@
 
 https://arxiv.org/abs/1703.06868, equation 8: features of a photograph get the means and standard deviations that the features
 of a painting have, channel by channel; section 5: a decoder, which is all that learns, turns features into a picture. Equation
-numbers (ST.n) are those of the chapter "Style transfer".
+numbers (STY.n) are those of the chapter "Style transfer".
 
 Deviations: the features are SqueezeNet's and not VGG-19's, and are passed in; those of lower layers, treated alike, may join on
 the way up, where their resolution is reached, as in a U-Net; the picture ends in a tanh.
@@ -33,7 +33,7 @@ def adain(content: Tensor, style: Tensor) -> Tensor:
         float32 ``(B, C, H, W)``.
     """
     (mean, deviation), (wanted_mean, wanted_deviation) = moments(content), moments(style)
-    return wanted_deviation * (content.float() - mean) / deviation + wanted_mean  # (ST.7)
+    return wanted_deviation * (content.float() - mean) / deviation + wanted_mean  # (STY.7)
 
 
 def moments(h: Tensor) -> tuple[Tensor, Tensor]:

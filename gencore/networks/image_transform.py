@@ -3,12 +3,14 @@
 "Perceptual losses for real-time style transfer and super-resolution", https://arxiv.org/abs/1603.08155, and its supplement,
 table 1: a 9x9 convolution, two that halve, residual blocks, two doublings, a 9x9 convolution. "A learned representation for
 artistic style", https://arxiv.org/abs/1610.07629, equation 5 and table 4: all weights are shared by all styles but the scale
-and the shift of each normalisation, so that a style is a row of numbers, and rows can be mixed. Equation numbers (ST.n) are
+and the shift of each normalisation, so that a style is a row of numbers, and rows can be mixed. Equation numbers (STY.n) are
 those of the chapter "Style transfer".
 
 Deviations: instance instead of batch normalisation (Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022), as in the second
 paper; borders are mirrored instead of filled with zeros, doublings repeat pixels and convolve, also as there; nothing is
-normalised after the last convolution; the numbers of channels are free, and a quarter of the papers' will do.
+normalised after the last convolution; the numbers of channels are free, and a quarter of the papers' will do; what the network
+computes is added to the photograph in colours of the style, before the squashing that ends it, and is nothing at first, so that
+it begins with a picture and spares its few channels the task to carry one. The last style is to leave the photograph as it is.
 """
 
 from dataclasses import dataclass
@@ -18,8 +20,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from gencore.errors import InputError
+from gencore.networks.blocks import zero_init
 
 EPSILON = 1e-5  # added to variances, as PyTorch does
+HELD = 0.95  # what photographs are multiplied by first: the inverse of the squashing is infinite at 1
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class ImageTransform:
     Attributes
     ----------
     styles : int
-        How many rows of scales and shifts it has, such as one for each painting.
+        How many rows of scales and shifts it has: one for each painting, and the last for the photograph as it is.
     width : int
         Channels at full resolution; twice as many at half, four times as many at a quarter.
     blocks : int
@@ -45,7 +49,9 @@ class ImageTransform:
     norm: str = "instance"
 
     def __post_init__(self) -> None:
-        for name in ("styles", "width", "blocks"):
+        if self.styles < 2:
+            raise InputError(f"styles {self.styles}: must be 2 or more, since the last is the photograph as it is")
+        for name in ("width", "blocks"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: must be 1 or more")
         if self.norm not in ("instance", "batch"):
@@ -88,10 +94,10 @@ class StyledConv(nn.Module):
             h = interpolate(h, scale_factor=2.0, mode="nearest")
         h = self.conv(pad(h, (self.border,) * 4, mode="reflect")).float()  # variances need full precision
         variance, mean = torch.var_mean(h, self.over, correction=0, keepdim=True)
-        h = (h - mean) * torch.rsqrt(variance + EPSILON)  # (ST.9)
+        h = (h - mean) * torch.rsqrt(variance + EPSILON)  # (STY.9)
         # Not a matrix product, which autocast would round to 8 bits.
         scale, shift = ((mix[:, :, None] * rows).sum(1) for rows in (self.scale, self.shift))  # (B, out_channels) each
-        return scale[:, :, None, None] * h + shift[:, :, None, None]  # (ST.10)
+        return scale[:, :, None, None] * h + shift[:, :, None, None]  # (STY.10)
 
 
 class StyledBlock(nn.Module):
@@ -130,7 +136,9 @@ class ImageTransformNetwork(nn.Module):
             StyledConv(4 * width, 2 * width, 3, config, double=True),
             StyledConv(2 * width, width, 3, config, double=True),
         ])
-        self.last = nn.Conv2d(width, 3, 9)
+        self.colour_scale = nn.Parameter(torch.full((config.styles - 1, 3), 0.5))
+        self.colour_shift = nn.Parameter(torch.zeros(config.styles - 1, 3))
+        self.last = zero_init(nn.Conv2d(width, 3, 9))
 
     def forward(self, x: Tensor, mix: Tensor) -> Tensor:
         """Return pictures ``(B, 3, H, W)`` in (-1, 1) for photographs ``(B, 3, H, W)`` in [-1, 1].
@@ -159,4 +167,12 @@ class ImageTransformNetwork(nn.Module):
             h = block(h, mix)
         for layer in self.up:
             h = torch.relu(layer(h, mix))  # (B, 2W, H/2, W/2), (B, W, H, W)
-        return torch.tanh(self.last(pad(h, (4,) * 4, mode="reflect")).float())  # (B, 3, H, W)
+        change = self.last(pad(h, (4,) * 4, mode="reflect")).float()  # (B, 3, H, W)
+        return torch.tanh(torch.atanh(HELD * self.recoloured(x, mix).clamp(-1, 1)) + change)
+
+    def recoloured(self, x: Tensor, mix: Tensor) -> Tensor:
+        """Return photographs ``(B, 3, H, W)`` with each channel's mean and deviation those of their style."""
+        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+        normal = (x - mean) * torch.rsqrt(variance + EPSILON)
+        scale, shift = ((mix[:, :-1, None] * rows).sum(1)[:, :, None, None] for rows in (self.colour_scale, self.colour_shift))
+        return mix[:, -1, None, None, None] * x + scale * normal + shift

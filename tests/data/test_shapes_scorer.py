@@ -307,6 +307,9 @@ def test_of_several_each_must_stand_in_the_relation():
     assert held(things(0.1, 0.3, 0.9)) is True and held(things(0.1, 0.3, 0.9), "three stars left of a ring") is False
     assert held(things(0.1, 0.5, rings=((0.3, 0.5), (0.4, 0.5)))) is False  # one ring each is not enough
     assert held(things(0.1, 0.5, rings=((0.3, 0.5), (0.8, 0.5)))) is True
+    square = Detected("square", "red", "small", 0.5, 0.5)
+    assert held([*things(0.1, 0.3, rings=()), square]) is False  # of another thing they are left
+    assert held([*things(0.1, 0.3, rings=((0.05, 0.5),)), square]) is False
     mark = Detected(None, None, None, 0.1, 0.1, certain=False)
     assert held([*things(0.1), mark]) is None and held([*things(0.1, 0.3), mark]) is True
 

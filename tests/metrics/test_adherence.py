@@ -48,6 +48,13 @@ def test_what_is_left_open_is_neither_shown_nor_denied():
     assert shares["colour"] == shares["caption"] == Share(0, 0, 1) and shares["caption"].value == 0
 
 
+def test_a_caption_that_fails_somewhere_fails_whatever_is_left_open():
+    faint = picture(("circle", "red", "small", 0.8, 0.8)).float() - 245
+    stars = picture(("star", "red", "small", 0.2, 0.2), ("star", "red", "small", 0.2, 0.8)).float()
+    shares = adherence((stars + 0.3 * faint).clamp(0, 255).to(torch.uint8), ["a red ring"])  # more than one object, surely
+    assert shares["object"] == Share(0, 0, 1) and shares["count"] == Share(0, 1, 1) and shares["caption"] == Share(0, 1, 0)
+
+
 def test_a_share_and_its_error():
     share = Share(held=6, failed=3, open=1)
     assert share.total == 10 and share.value == 0.6

@@ -104,7 +104,7 @@ def mixture(number: Tensor, strength: Tensor, styles: int) -> Tensor:
     """
     mix = torch.zeros(len(number), styles, device=number.device)
     mix[:, -1] = 1 - strength
-    return mix.scatter_add_(1, number[:, None], strength[:, None].float())  # (ST.12)
+    return mix.scatter_add_(1, number[:, None], strength[:, None].float())  # (STY.12)
 
 
 def windows(x: Tensor, u: Tensor, size: int) -> Tensor:

@@ -1,7 +1,7 @@
 """What style transfer looks at: maps of a network that was trained to recognise things, and their Gram matrices.
 
 Gatys, Ecker & Bethge 2016, "Image style transfer using convolutional neural networks", https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html,
-equations 1 to 5. Equation numbers (ST.n) are those of the chapter "Style transfer".
+equations 1 to 5. Equation numbers (STY.n) are those of the chapter "Style transfer".
 
 Deviations: SqueezeNet 1.1, which ships, in place of VGG-19, which can be had (`vgg19_features`). SqueezeNet halves the
 resolution in its first layer, so pictures are doubled before it looks: without that, what is finer than two pixels stays free,
@@ -149,4 +149,4 @@ def gram(h: Tensor) -> Tensor:
     """Return the mean products of all pairs of channels: ``(B, C, C)`` for maps ``(B, C, H, W)``, in float32."""
     h = h.float().flatten(2)  # (B, C, HW)
     with torch.autocast(h.device.type, enabled=False):  # which would round the products to 8 bits
-        return h @ h.transpose(1, 2) / h.shape[2]  # (ST.1)
+        return h @ h.transpose(1, 2) / h.shape[2]  # (STY.1)

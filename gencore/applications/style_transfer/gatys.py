@@ -2,7 +2,7 @@
 
 "Image style transfer using convolutional neural networks",
 https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html, section 3. Equation
-numbers (ST.n) are those of the chapter "Style transfer".
+numbers (STY.n) are those of the chapter "Style transfer".
 
 Deviations: the picture starts as the photograph in the painting's colours, which saves half of the steps; it may be painted
 small first, and then larger (Gatys et al. 2017, https://arxiv.org/abs/1611.07865, section 6), which saves more.
@@ -178,7 +178,7 @@ def match_colours(content: Tensor, style: Tensor) -> Tensor:
     """
     (mean, ours), (wanted, theirs) = _colours(content), _colours(style)
     root, back = _power(ours, 0.5), _power(ours, -0.5)
-    turn = back @ _power(root @ theirs @ root, 0.5) @ back  # (ST.8) in three dimensions
+    turn = back @ _power(root @ theirs @ root, 0.5) @ back  # (STY.7) in three dimensions
     pixels = content.double().flatten(2)[0] - mean  # (3, HW)
     return (turn @ pixels + wanted).view(content.shape).clamp(-1, 1).to(content)
 

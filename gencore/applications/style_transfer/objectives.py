@@ -2,7 +2,7 @@
 
 Gatys, Ecker & Bethge 2016, https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html,
 equations 1, 5 and 7; for networks: Johnson et al. 2016, https://arxiv.org/abs/1603.08155, equations 2 to 5; Huang & Belongie
-2017, https://arxiv.org/abs/1703.06868, equations 11 to 13. Equation numbers (ST.n) are those of the chapter "Style transfer".
+2017, https://arxiv.org/abs/1703.06868, equations 11 to 13. Equation numbers (STY.n) are those of the chapter "Style transfer".
 
 Deviations: distances are relative to what they are measured against, so that weights need not be tuned layer by layer; what
 AdaIN's decoder is to reach in style is the painting's Gram matrices, not only its means and standard deviations; photographs
@@ -72,18 +72,18 @@ def style_distance(ours: Maps, theirs: Maps) -> Tensor:
     of_layers = [
         (ours[number] - wanted).square().sum((1, 2)) / wanted.square().sum((1, 2)) for number, wanted in theirs.items()
     ]
-    return sum(of_layers) / len(of_layers)  # (ST.2)
+    return sum(of_layers) / len(of_layers)  # (STY.2)
 
 
 def content_distance(ours: Tensor, theirs: Tensor) -> Tensor:
     """Return the squared distance of maps ``(B, C, H, W)`` from others, relative to those: ``(B,)``."""
-    return (ours.float() - theirs.float()).square().sum((1, 2, 3)) / theirs.float().square().sum((1, 2, 3))  # (ST.4)
+    return (ours.float() - theirs.float()).square().sum((1, 2, 3)) / theirs.float().square().sum((1, 2, 3))  # (STY.4)
 
 
 def total_variation(x: Tensor) -> Tensor:
     """Return the mean squared difference of neighbouring pixels, down and across, ``(B,)``, of pictures ``(B, C, H, W)``."""
     down, across = x.diff(dim=2).square().mean((1, 2, 3)), x.diff(dim=3).square().mean((1, 2, 3))
-    return down + across  # (ST.5)
+    return down + across  # (STY.5)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Painted:
         style = style_distance(grams(maps, self.layers), wanted).mean()
         at_places = content_distance(maps[self.layers.content], content).mean()
         variation = total_variation(picture).mean()
-        total = self.style * style + self.content * at_places + self.variation * variation  # (ST.6)
+        total = self.style * style + self.content * at_places + self.variation * variation  # (STY.6)
         return Loss(total, {"style": style, "content": at_places, "variation": variation}, picture=picture)
 
     def by_network(self, networks: Networks, features: StyleFeatures, x: Tensor, draw: Brushes) -> Loss:
@@ -206,7 +206,7 @@ class Painted:
         of_style, of_pixels = (strength * style).mean(), ((1 - strength) * error).mean()
         at_places, variation = content.mean(), total_variation(picture).mean()
         total = self.style * of_style + self.pixels * of_pixels
-        total = total + self.content * at_places + self.variation * variation  # (ST.11)
+        total = total + self.content * at_places + self.variation * variation  # (STY.11)
         parts = {"style": of_style, "content": at_places, "variation": variation, "pixels": of_pixels}
         return Loss(total, parts, picture=picture)
 
@@ -229,4 +229,4 @@ def blended(content: Maps, style: Maps, layers: tuple[int, ...], strength: Tenso
         One ``(B, C, H, W)`` for each layer.
     """
     share = strength[:, None, None, None]
-    return [content[n].float().lerp(adain(content[n], style[n]), share) for n in layers]  # (ST.8)
+    return [content[n].float().lerp(adain(content[n], style[n]), share) for n in layers]  # (STY.13)

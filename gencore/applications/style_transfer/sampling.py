@@ -31,7 +31,12 @@ def build(recipe: StyleRecipe) -> Networks:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         if isinstance(recipe.network, ImageTransform):
-            return Networks(ImageTransformNetwork(recipe.network))
+            network = ImageTransformNetwork(recipe.network)
+            with torch.no_grad():  # colours begin as those of the paintings
+                for row, picture in enumerate(recipe.styles.whole()):
+                    network.colour_scale[row] = picture.std((0, 2, 3))
+                    network.colour_shift[row] = picture.mean((0, 2, 3))
+            return Networks(network)
         decoder = AdaINDecoder(recipe.network)
     decoder.unit.copy_(torch.tensor(typical_size(recipe)))
     return Networks(decoder)

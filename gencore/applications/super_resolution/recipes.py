@@ -97,7 +97,7 @@ def residual_x4() -> SuperResolutionRecipe:
 
     ``gencore train super_resolution.recipes.residual_x4``. Not run yet.
     """
-    return SuperResolutionRecipe(data=Photos(size=96), network=EDSR(times=4))
+    return SuperResolutionRecipe(data=Photos(size=96), network=EDSR(times=4), images=127_360)
 
 
 def residual_x2() -> SuperResolutionRecipe:
@@ -121,5 +121,5 @@ def srgan_x4() -> SuperResolutionRecipe:
         ),
         begin="residual_x4",
         optimiser=AdamW(lr=2e-4, weight_decay=1e-4, beta2=0.99),
-        images=200_000,
+        images=84_672,
     )

@@ -58,7 +58,7 @@ class TranslationRecipe:
     judge: PatchGAN
     objective: Objective = NonSaturating()
     adversarial: float = 1.0
-    l1: float = 20.0
+    l1: float = 10.0
     penalty: R1 | None = R1(gamma=0.002, every=8)
     augmentation: Augmentation | None = Augmentation(colour=0.0, shift=0.125, hole=0.25)
     mirror: bool = True
@@ -203,6 +203,8 @@ def style_to_style() -> TranslationRecipe:
             UNet(channels=3, width=24, multipliers=(1, 2, 3, 2), embedding=48, heads=4), (3,), dropout=0.25, residual=True
         ),
         judge=PatchGAN(channels=9, width=32, strided=2),
+        batch_size=256,
+        images=349_440,
     )
 
 
@@ -245,6 +247,8 @@ def edges_to_emoji() -> TranslationRecipe:
             UNet(channels=1, out_channels=3, width=24, multipliers=(1, 2, 3, 2), embedding=48, heads=4), (3,), dropout=0.25
         ),
         judge=PatchGAN(channels=7, width=32, strided=2),
+        batch_size=256,
+        images=277_760,
     )
 
 
@@ -281,6 +285,9 @@ def cycle_emoji() -> CycleRecipe:
         back=network,
         judge_a=judge,
         judge_b=judge,
+        cycle=5.0,
+        identity=0.1,
+        images=67_584,
     )
 
 

@@ -102,10 +102,11 @@ NAMES = [name for name in families.recipes() if name.startswith("style_transfer.
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_takes_steps_and_every_parameter_moves(name):
-    """Without weight decay, which would move what learns nothing; each style has its turn."""
+    """Without weight decay, which would move what learns nothing. Rows move if they are drawn, but for the first step, in
+    which only the last convolution does, which starts at zero."""
     recipe = families.recipes()[name]()
     optimiser = replace(recipe.optimiser, weight_decay=0.0, warm_up=0)
-    recipe = replace(recipe, data=Photos(64), window=32, images=24, batch_size=12, log_every=12, optimiser=optimiser)
+    recipe = replace(recipe, data=Photos(64), window=32, images=36, batch_size=12, log_every=12, optimiser=optimiser)
     recipe = replace(recipe, precision="fp32", styles=replace(recipe.styles, side=64))
     before = {key: value.clone() for key, value in checkpoint.flatten(build(recipe)._asdict()).items()}
     after = checkpoint.flatten(run(recipe).networks._asdict())
@@ -113,7 +114,7 @@ def test_every_recipe_takes_steps_and_every_parameter_moves(name):
     still = [key for key in before if torch.equal(before[key], after[key])]
     assert still == [key for key in before if key.endswith("unit")]
     rows = [key for key in before if key.endswith(("scale", "shift"))]
-    drawn = {i for seen in (0, 12) for i in Stream(recipe, looking(recipe), torch.device("cpu")).at(seen)[1][0].nonzero()[:, 1].tolist()} if rows else set()
+    drawn = {i for seen in (12, 24) for i in Stream(recipe, looking(recipe), torch.device("cpu")).at(seen)[1][0].nonzero()[:, 1].tolist()} if rows else set()
     assert all({*(before[key] != after[key]).any(1).nonzero()[:, 0].tolist()} == drawn for key in rows)
 
 
