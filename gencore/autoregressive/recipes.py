@@ -402,7 +402,7 @@ def words_shapes() -> AutoregressiveRecipe:
         told=("caption",),
         drop=0.1,
         optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99),
-        images=600_000,
+        images=668_928,
         batch_size=256,
         precision="bf16",
         log_every=12_800,

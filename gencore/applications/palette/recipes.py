@@ -133,6 +133,7 @@ def upscale_photos() -> PaletteRecipe:
         scales=(1.0, 0.75, 0.5),
         mirror=True,
         batch_size=256,
+        images=623_616,
     )
 
 
@@ -151,7 +152,7 @@ def inpaint_photos() -> PaletteRecipe:
     Not run yet.
     """
     unet = UNet(7, out_channels=3, width=32, multipliers=(1, 2, 2), embedding=96, patch=2, heads=4, finish=16)
-    return replace(upscale_photos(), task=Holes(), network=Palette(unet), scales=(1.0, 0.75, 0.5, 0.25))
+    return replace(upscale_photos(), task=Holes(), network=Palette(unet), scales=(1.0, 0.75, 0.5, 0.25), images=491_520)
 
 
 def inpaint_emoji() -> PaletteRecipe:
@@ -162,7 +163,7 @@ def inpaint_emoji() -> PaletteRecipe:
     unet = UNet(
         7, out_channels=3, width=32, multipliers=(1, 2), blocks_per_level=2, embedding=64, patch=2, heads=4, finish=16
     )
-    return replace(inpaint_photos(), data=Emoji(), network=Palette(unet), scales=(1.0,), batch_size=512)
+    return replace(inpaint_photos(), data=Emoji(), network=Palette(unet), scales=(1.0,), batch_size=512, images=912_384)
 
 
 def edit_shapes() -> PaletteRecipe:
@@ -177,6 +178,6 @@ def edit_shapes() -> PaletteRecipe:
         task=Instruct(),
         network=Palette(unet, text=text),
         drop=0.05,
-        images=1_500_000,
+        images=806_912,
         batch_size=512,
     )

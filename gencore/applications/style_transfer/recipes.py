@@ -88,7 +88,7 @@ def van_gogh() -> StyleRecipe:
 
     ``gencore train style_transfer.recipes.van_gogh``. Not run yet.
     """
-    return StyleRecipe(objective=Painted(style=20.0), batch_size=16, precision="bf16")
+    return StyleRecipe(objective=Painted(style=20.0), batch_size=16, precision="bf16", images=29_520)
 
 
 def van_gogh_batch() -> StyleRecipe:
@@ -110,5 +110,5 @@ def any_style() -> StyleRecipe:
         network=network,
         styles=Styles(left_out=(1,), others=True),
         objective=Painted(Layers(), style=60.0, pixels=100.0, variation=1.0),
-        images=60_000,
+        images=41_600,
     )

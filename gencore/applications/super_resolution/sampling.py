@@ -200,10 +200,11 @@ def heldout_pairs(model: tuple[Networks, SuperResolutionRecipe], count: int) -> 
         float32, likewise, in [-1, 1] but for overshoots.
     """
     (network,), recipe = model
-    size = recipe.data.size
+    times = recipe.network.times
+    size = recipe.data.size // 2 // times * times  # half as large as in training: they lie on cards and in replays
     squares = torch.cat([cut_patches(picture.image, size, size) for picture in photos_of("heldout")])
     squares = squares[torch.linspace(0, len(squares) - 1, count).long()]
-    device, low = next(network.parameters()).device, lower(squares, recipe.network.times)
+    device, low = next(network.parameters()).device, lower(squares, times)
     made = [network(to_float(piece.to(device))).cpu() for piece in low.split(16)]
     return squares, torch.cat(made)
 

@@ -150,8 +150,8 @@ def test_a_card_says_what_bicubic_enlargement_reaches_beside_it(monkeypatch):
 def test_heldout_pairs_are_squares_and_what_is_made_of_them():
     given = model(NETWORKS["residual x4"])
     images, made = super_resolution.heldout_pairs(given, 5)
-    assert images.shape == made.shape == (5, 3, 64, 64) and images.dtype == torch.uint8
-    theirs = Photos(64).load("heldout").images
+    assert images.shape == made.shape == (5, 3, 32, 32) and images.dtype == torch.uint8
+    theirs = Photos(32).load("heldout").images
     assert all(any(torch.equal(image, other) for other in theirs) for image in images)
     assert len({tuple(image.flatten().tolist()) for image in images}) == 5
     with torch.inference_mode():
