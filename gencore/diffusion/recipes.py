@@ -387,7 +387,7 @@ def text_shapes() -> DiffusionRecipe:
         data=CAPTIONED,
         network=TextUNet(32, unet, text),
         told=("caption",),
-        sampling=Sampling("dpm_solver", steps=20, guidance=2.0),
+        sampling=Sampling("dpm_solver", steps=10, guidance=2.0),
         optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=51_200, beta2=0.99),
         images=851_968,
         batch_size=512,
@@ -395,6 +395,27 @@ def text_shapes() -> DiffusionRecipe:
         precision="bf16",
         log_every=25_600,
         checkpoint_every=256_000,
+    )
+
+
+def text_shapes_more() -> DiffusionRecipe:
+    """`text_shapes`, trained on in small batches, and mostly at much noise, where the caption decides.
+
+    Not run yet.
+    """
+    recipe = text_shapes()
+    return replace(
+        recipe,
+        data=replace(recipe.data, images=30_000),
+        start="text_shapes",
+        objective=Denoising(LogisticNormalTimes(mean=0.7)),
+        optimiser=AdamW(lr=1e-3, weight_decay=1e-2, beta2=0.99),
+        images=60_000,
+        batch_size=32,
+        ema_half_life=6_000,
+        precision="fp32",
+        log_every=3_200,
+        checkpoint_every=9_600,
     )
 
 
@@ -417,6 +438,8 @@ def text_emoji() -> DiffusionRecipe:
         images=80_000,
         batch_size=32,
         ema_half_life=10_000,
+        log_every=3_200,
+        checkpoint_every=16_000,
     )
 
 
