@@ -300,8 +300,7 @@ def vq_shapes() -> VAERecipe:
         data=Shapes(images=20_000, objects=4, held_out_combinations=True),
         network=VQ(autoencoder, Codebook(256)),
         optimiser=AdamW(lr=2e-3, weight_decay=1e-3, beta2=0.99),
-        images=150_000,
-        batch_size=32,
+        images=150_016,
         precision="fp32",
     )
 

@@ -107,7 +107,7 @@ def caption_shapes() -> CaptioningRecipe:
             Places(_looking(96, 32)), Transformer(128, 3, 4, context=96, causal=True), words=40, length=CAPTION_LENGTH
         ),
         optimiser=AdamW(lr=1e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99),
-        images=1_000_000,
+        images=491_520,
         batch_size=256,
         precision="bf16",
         log_every=25_600,

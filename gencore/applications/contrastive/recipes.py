@@ -91,7 +91,7 @@ def contrastive_shapes() -> ContrastiveRecipe:
         data=CAPTIONED,
         network=Contrastive(picture, TextEncoder(len(VOCABULARY), CAPTION_LENGTH, Transformer(96, 2, 4)), end=END),
         optimiser=AdamW(lr=1e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99),
-        images=1_000_000,
+        images=456_192,
         batch_size=256,
         precision="bf16",
         log_every=25_600,
