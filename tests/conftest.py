@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gencore.data import Emoji
+from tests import odd_pictures as odd
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # bit-identical from run to run, and two test workers do not fight over two cores
@@ -33,3 +34,15 @@ def emoji64(monkeypatch):
         return replace(small, images=small.images.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
     monkeypatch.setattr(Emoji, "load", enlarged)
+
+
+@pytest.fixture(scope="session")
+def odd_pictures(tmp_path_factory):
+    """Some sixty pictures as users have them, all of which must open: a list of `tests.odd_pictures.Odd`."""
+    return odd.write_odd(tmp_path_factory.mktemp("pictures") / "odd")
+
+
+@pytest.fixture(scope="session")
+def broken_pictures(tmp_path_factory):
+    """Files that must be refused, with words of the error: a list of `tests.odd_pictures.Broken`."""
+    return odd.write_broken(tmp_path_factory.mktemp("pictures") / "broken")

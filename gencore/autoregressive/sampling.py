@@ -13,9 +13,10 @@ from gencore.autoregressive.likelihoods import Categorical, LogisticMixture
 from gencore.autoregressive.masked import MaskedSymbols
 from gencore.autoregressive.objectives import Draw, Networks
 from gencore.autoregressive.recipes import AutoregressiveRecipe, Sampling
-from gencore.data import ImageSet, to_float
-from gencore.data.told import asked_for, check_conditions, conditions, untold, with_mirrored
+from gencore.data import ImageSet, Shapes, to_float
+from gencore.data.told import ask, asked_for, caption_length, check_conditions, conditions, untold, with_mirrored
 from gencore.errors import InputError
+from gencore.metrics.adherence import measure_adherence
 from gencore.networks.coded import Coded, CodedNetwork
 from gencore.networks.first_stage import pass_in
 from gencore.networks.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNNetwork
@@ -27,6 +28,8 @@ from gencore.networks.pixelcnn_pp import PixelCNNPP, PixelCNNPPNetwork
 from gencore.networks.symbols import Grid
 from gencore.networks.var import VAR, VARNetwork
 from gencore.training import checkpoint, rng
+
+MEASURED = 1  # the series of pictures that is measured, as by ``gencore evaluate``
 
 
 def build(recipe: AutoregressiveRecipe) -> Networks:
@@ -340,7 +343,10 @@ def _batches(
 
 
 def measure(model: tuple[Networks, AutoregressiveRecipe]) -> list[dict]:
-    """Measure what a card says beside the judgement on pictures: how probable held-out images are."""
+    """Measure what a card says beside the judgement on pictures: how probable held-out images are.
+
+    And first, of models that are told captions of shapes, whether they show what is asked for.
+    """
     (network,), recipe = model
     data, found = recipe.data.load("heldout"), []
     coded = isinstance(network, CodedNetwork)
@@ -356,7 +362,10 @@ def measure(model: tuple[Networks, AutoregressiveRecipe]) -> list[dict]:
         if not coded:
             bits = nats.mean().item() / math.log(2) / data.images[0].numel()
             found.append((f"bits per dimension{'' if told else ', nothing told'}", bits))
-    return [{"name": name, "on": data.name, "samples": len(data), "value": value} for name, value in found]
+    found = [{"name": name, "on": data.name, "samples": len(data), "value": value} for name, value in found]
+    if caption_length(recipe) and isinstance(recipe.data, Shapes):
+        found = measure_adherence(recipe.data, lambda texts: sample(model, len(texts), MEASURED, cond=ask(recipe, texts))) + found
+    return found
 
 
 def parameters(model: tuple[Networks, AutoregressiveRecipe]) -> int:

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
 from gencore.errors import InputError
@@ -43,11 +43,13 @@ def read_picture(source: Path | str | BinaryIO, name: str | None = None) -> Imag
                 return _to_rgb(ImageOps.exif_transpose(picture))
     except FileNotFoundError:
         raise InputError(f"{name}: file is missing") from None
+    except IsADirectoryError:
+        raise InputError(f"{name}: is a folder, not a picture; name a file") from None
     except Image.DecompressionBombError:
         message = f"{name}: unpacks to more than {MAX_PIXELS:,} pixels; make it smaller or take it out"
         raise InputError(message) from None
     except Image.UnidentifiedImageError:
-        raise InputError(f"{name}: is not a picture that can be read; take it out of the folder") from None
+        raise InputError(f"{name}: is not a picture that can be read; choose another file, or take it out") from None
     except Exception as error:  # a damaged file can make a decoder raise almost anything
         raise InputError(f"{name}: is a damaged or truncated picture ({error}); replace it or take it out") from None
 
@@ -67,9 +69,14 @@ def to_tensor(picture: Image.Image) -> Tensor:
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip at 255
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+        pixels = np.asarray(picture)
+        if pixels.min() < 0 or pixels.max() > 0xFFFF:
+            raise ValueError("its pixels are numbers of 32 bits, which have no agreed range")
+        return Image.fromarray((pixels >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers, which have no agreed range")
+    if picture.mode == "LAB":  # Pillow converts it by colour profiles only
+        return ImageCms.profileToProfile(picture, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     layer = picture.convert("RGBA")

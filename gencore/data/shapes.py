@@ -298,10 +298,12 @@ def render_all(scenes: Sequence[Scene], size: int = 32) -> Tensor:
             corner = (centre - RADIUS[word] * size).floor()  # (M, 2)
             colour = torch.tensor([RGB[thing.colour] for _, thing in part], dtype=torch.float32)
             samples = (torch.arange(window * _SUPERSAMPLES, dtype=torch.float64) + 0.5) / _SUPERSAMPLES
-            offset = ((corner - centre)[:, :, None] + samples) / (RADIUS[word] * size)  # (M, 2, window * 8)
+            # Objects that lie alike on their pixels look alike: each kind is drawn once.
+            phases, which = (corner - centre).unique(dim=0, return_inverse=True)  # (P, 2), (M,)
+            offset = (phases[:, :, None] + samples) / (RADIUS[word] * size)  # (P, 2, window * 8)
             u, v = offset.float()[:, 0, None, :], offset.float()[:, 1, :, None]
-            inside = is_inside(shape, u, v).view(len(part), window, _SUPERSAMPLES, window, _SUPERSAMPLES)
-            share = inside.sum((2, 4), dtype=torch.float32) / _SUPERSAMPLES**2  # (M, window, window)
+            inside = is_inside(shape, u, v).view(len(phases), window, _SUPERSAMPLES, window, _SUPERSAMPLES)
+            share = (inside.sum((2, 4), dtype=torch.float32) / _SUPERSAMPLES**2)[which]  # (M, window, window)
             # Where the window leaves the picture its share is 0; clamping only keeps the address valid.
             reach = torch.arange(window)
             column = (corner[:, 0, None].long() + reach).clamp(0, size - 1)[:, None, :]
@@ -684,5 +686,5 @@ class Shapes:
         )
 
 
-# What models of captions learn from, all of them the same: scenes of up to three objects, none of a held-out combination.
 CAPTIONED = Shapes(images=100_000, held_out_combinations=True, several_related=True)
+"""What networks learn words from, in every family: so many scenes that hardly any caption of three objects repeats."""

@@ -10,6 +10,7 @@ such as emoji in two languages; which of them the network reads is drawn wheneve
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
@@ -136,6 +137,21 @@ def asked_for(recipe: Telling, count: int, seed: int, first: int) -> Tensor:
     table = _training_conditions(recipe)
     order = torch.randperm(len(table), generator=rng.generator(seed, 0, "conditions"))
     return table[order[torch.arange(first, first + count) % len(table)]]
+
+
+def ask(recipe: Telling, captions: Sequence[str]) -> Tensor:
+    """Return conditions ``(N, K)`` that tell these captions, and nothing else.
+
+    Raises
+    ------
+    InputError
+        If the network is told no captions, or one has no room or, of shapes, an unknown word.
+    """
+    if not caption_length(recipe):
+        raise InputError(f"captions: this model is told {recipe.told or 'nothing'}")
+    ids = wording.encode(recipe.data, captions, recipe.captions.length)
+    hidden = torch.tensor([count for _, count in _counts(recipe)], dtype=torch.int64)
+    return torch.cat([ids, hidden.expand(len(ids), -1)], 1)
 
 
 def check_conditions(recipe: Telling, cond: Tensor, count: int) -> None:

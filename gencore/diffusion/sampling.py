@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gencore.data.told import asked_for, check_conditions, conditions, untold, with_mirrored
+from gencore.data import Shapes
+from gencore.data.told import ask, asked_for, caption_length, check_conditions, conditions, untold, with_mirrored
 from gencore.diffusion import samplers
 from gencore.diffusion.denoiser import Denoise, Denoiser
 from gencore.diffusion.guidance import classifier_free, conditional
@@ -13,9 +14,12 @@ from gencore.diffusion.objectives import Networks
 from gencore.diffusion.process import Process
 from gencore.diffusion.recipes import DiffusionRecipe, DistillRecipe, Sampling
 from gencore.errors import InputError
+from gencore.metrics.adherence import measure_adherence
 from gencore.networks.first_stage import pass_in
 from gencore.networks.latent import LatentNetwork, build_denoising
 from gencore.training import checkpoint, rng
+
+MEASURED = 1  # the series of pictures that is measured, as by ``gencore evaluate``
 
 
 def build(recipe: DiffusionRecipe) -> Networks:
@@ -155,6 +159,21 @@ def walk(denoise: Denoise, process: Process, how: Sampling, noise: Tensor) -> Te
         return samplers.ddim(chosen, process, times, start, fresh, how.eta)
     plain = {"euler": samplers.euler, "heun": samplers.heun, "dpm_solver": samplers.dpm_solver}
     return plain[how.sampler](chosen, process, times, start)
+
+
+def measure(model: tuple[Networks, DiffusionRecipe]) -> list[dict]:
+    """Measure what a card says beside the judgement on pictures: whether models that read show what is asked for.
+
+    Only captions of shapes can be checked; of other models there is nothing to say.
+    """
+    _, recipe = model
+    if not (caption_length(recipe) and isinstance(recipe.data, Shapes)):
+        return []
+
+    def draw(captions: tuple[str, ...]) -> Tensor:
+        return sample(model, len(captions), MEASURED, cond=ask(recipe, captions))
+
+    return measure_adherence(recipe.data, draw)
 
 
 def parameters(model: tuple[Networks, DiffusionRecipe]) -> int:

@@ -73,13 +73,16 @@ class Augmentation:
 def _shift(x: Tensor, u: Tensor, share: float) -> Tensor:
     """Shift pictures by whole pixels, down and right; ``u (B, 2)`` says how far."""
     height, width = x.shape[2:]
-    reach = u.new_tensor([height, width]).mul(share).round()  # largest shift of rows and of columns
-    by = (u * (2 * reach + 1)).floor() - reach  # (B, 2), whole numbers from -reach to reach
-    rows = torch.arange(height, device=x.device) - by[:, :1].long()  # (B, H)
-    columns = torch.arange(width, device=x.device) - by[:, 1:].long()  # (B, W)
-    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    rows, columns = (_moved(side, u[:, axis : axis + 1], share) for axis, side in enumerate((height, width)))
     x = x.gather(2, rows[:, None, :, None].expand_as(x))
     return x.gather(3, columns[:, None, None, :].expand_as(x))
+
+
+def _moved(side: int, u: Tensor, share: float) -> Tensor:
+    """Return which row or column is shown in each place, int64 ``(B, side)``, after a shift that ``u (B, 1)`` chooses."""
+    reach = round(share * side)  # the largest shift; on the processor, since sending it over would make a GPU wait
+    by = (u * (2 * reach + 1)).floor() - reach  # (B, 1), whole numbers from -reach to reach
+    return (torch.arange(side, device=u.device) - by.long()).clamp(0, side - 1)
 
 
 def _outside(u: Tensor, height: int, width: int, share: float) -> Tensor:

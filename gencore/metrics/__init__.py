@@ -6,6 +6,8 @@
 
 The digit classifier is trained here too: `train`, `load` and `measure` are the doors that each family has.
 
+`adherence` asks whether pictures of shapes show what their captions say, fact by fact; the answer is exact.
+
 `psnr`, `ssim` and `PerceptualDistance` compare pictures pair by pair. `mutual_information_gap` asks whether the
 coordinates of a code follow the known factors of the pictures one by one. `slant` and `width` measure how a digit is
 written.
@@ -14,6 +16,7 @@ These networks judge. What is trained against its judge pleases the judge; the o
 training of autoencoders, is stated on the cards of those models.
 """
 
+from gencore.metrics.adherence import Share, adherence, measure_adherence, new_captions
 from gencore.metrics.density_coverage import DensityCoverage, density_coverage
 from gencore.metrics.disentanglement import mutual_information, mutual_information_gap
 from gencore.metrics.energy import energy_distance
@@ -41,7 +44,9 @@ __all__ = [
     "PerceptualDistance",
     "PrecisionRecall",
     "Report",
+    "Share",
     "SqueezeNetFeatures",
+    "adherence",
     "cubic_kernel",
     "density_coverage",
     "energy_distance",
@@ -52,11 +57,13 @@ __all__ = [
     "kernel_distance",
     "load",
     "measure",
+    "measure_adherence",
     "mmd2",
     "modes_covered",
     "mutual_information",
     "mutual_information_gap",
     "nearest_neighbours",
+    "new_captions",
     "precision_recall",
     "psnr",
     "slant",

@@ -8,6 +8,8 @@ The first stage is passed in. It is no part of the module: its weights are neith
 are the means that it gives, each channel brought to mean 0 and standard deviation 1.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -56,12 +58,17 @@ class OnFirstStage(nn.Module):
     def adopt(self, first: nn.Module) -> None:
         """Take the trained first stage, an autoencoder with the sizes that the network was built for.
 
+        Its pictures may have been larger or smaller: convolutions do not know the size of what they work on.
+
         Raises
         ------
         InputError
             If it has other sizes.
         """
-        if getattr(first, "config", None) != self._sizes:
+        config = getattr(first, "config", None)
+        if isinstance(config, Autoencoder) and isinstance(self._sizes, Autoencoder):
+            config = replace(config, size=self._sizes.size)
+        if config != self._sizes:
             raise InputError("first stage: has other sizes than network.first; give the model that the recipe names")
         self._first = [first.eval().requires_grad_(False).to(self.device)]
 

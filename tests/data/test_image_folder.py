@@ -135,7 +135,7 @@ def in_train(folder, suffix):
 def test_a_text_file_is_named(tmp_path, suffix):
     path = in_train(filled(tmp_path), suffix)
     path.write_text("hello\n")
-    assert refusal(tmp_path) == f"{path}: is not a picture that can be read; take it out of the folder"
+    assert refusal(tmp_path) == f"{path}: is not a picture that can be read; choose another file, or take it out"
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tiff"])

@@ -217,6 +217,35 @@ def test_parse_reads_every_clause_of_the_grammar():
         assert parse(f"a star {relation} a ring").clauses[0].relation == relation
 
 
+def test_several_may_stand_in_one_relation_to_a_single_one():
+    text = "two small red circles above a blue square and three stars left of a ring"
+    several = Clause(2, Description("circle", "red", "small"), relation="above", other=Description("square", "blue"))
+    facts = parse(text)
+    assert facts == Facts((several, Clause(3, Description("star"), relation="left of", other=Description("ring"))))
+    assert facts.words() == text and facts.total() == 7
+    assert dict(facts.mentions()) == {several.what: 2, several.other: 1, Description("star"): 3, Description("ring"): 1}
+    assert parse("two circles") == Facts((Clause(2, Description("circle")),))
+
+
+def test_captions_of_several_related_things_are_true_and_leave_everything_else_as_it_was():
+    plain = Shapes(images=400, objects=4, held_out_combinations=True)
+    before, after = plain.load("train"), replace(plain, several_related=True).load("train")
+    assert before.meta["scene"] == after.meta["scene"] and torch.equal(before.images, after.images)
+    related = 0
+    for scene, old, new in zip(before.meta["scene"], before.captions, after.captions, strict=True):
+        facts = parse(new)
+        assert facts.words() == new and judge(facts, scene.objects).fraction == 1
+        for clause in facts.clauses:
+            if clause.count > 1 and clause.relation:
+                related += 1
+                apart = [shapes.lead(clause.relation, thing, other) - thing.radius - other.radius
+                         for thing in scene.objects if clause.what.covers(Description(thing.shape, thing.colour, thing.size))
+                         for other in scene.objects if clause.other.covers(Description(other.shape, other.colour, other.size))]
+                assert len(apart) == clause.count and min(apart) >= 0  # their boxes do not overlap in that axis
+        assert all(clause.count == 1 or clause.relation is None for clause in parse(old).clauses)
+    assert 10 < related < 60
+
+
 def test_an_unknown_word_is_named_with_the_allowed_ones():
     with pytest.raises(InputError, match="'crimson'; allowed are: a, an, two, three, four, small, large, red"):
         parse("a crimson circle")
@@ -238,6 +267,8 @@ def test_an_unknown_word_is_named_with_the_allowed_ones():
         ("a circle left a square", "has 'a' as word 4, where the grammar wants of"),
         ("a circle above two squares", "has 'two' as word 4, where the grammar wants a or an"),
         ("two circles at the top", "has 'at' as word 3, where the grammar wants and"),
+        ("two circles in the centre", "has 'in' as word 3, where the grammar wants and"),
+        ("two circles above two squares", "has 'two' as word 4, where the grammar wants a or an"),
     ],
 )
 def test_a_sentence_outside_the_grammar_is_refused_with_the_place(text, message):

@@ -292,6 +292,28 @@ def test_positions_and_relations_near_the_border_are_left_open():
     assert held("a ring right of a star", star(0.2, 0.2), ring) is True
 
 
+def test_of_several_each_must_stand_in_the_relation():
+    """To one and the same other object; more than were asked for may stand so too, which another fact denies."""
+
+    def things(*stars, rings=((0.5, 0.5),)):
+        return [Detected("star", "red", "small", x, 0.9) for x in stars] + [Detected("ring", "red", "small", *xy) for xy in rings]
+
+    def held(found, text="two stars left of a ring"):
+        return judge(text, found).facts[-1].held
+
+    assert held(things(0.1, 0.3)) is True
+    assert held(things(0.1, 0.7)) is held(things(0.1)) is held(things(0.6, 0.7)) is False
+    assert held(things(0.1, 0.39)) is None and held(things(0.41, 0.7)) is False
+    assert held(things(0.1, 0.3, 0.9)) is True and held(things(0.1, 0.3, 0.9), "three stars left of a ring") is False
+    assert held(things(0.1, 0.5, rings=((0.3, 0.5), (0.4, 0.5)))) is False  # one ring each is not enough
+    assert held(things(0.1, 0.5, rings=((0.3, 0.5), (0.8, 0.5)))) is True
+    square = Detected("square", "red", "small", 0.5, 0.5)
+    assert held([*things(0.1, 0.3, rings=()), square]) is False  # of another thing they are left
+    assert held([*things(0.1, 0.3, rings=((0.05, 0.5),)), square]) is False
+    mark = Detected(None, None, None, 0.1, 0.1, certain=False)
+    assert held([*things(0.1), mark]) is None and held([*things(0.1, 0.3), mark]) is True
+
+
 @pytest.mark.parametrize("size", [16, 32, 64])
 def test_nothing_is_seen_in_blank_and_noisy_pictures(size):
     g = generator(3)

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from gencore import diffusion, families, vae
-from gencore.data import Digits, Emoji, Mnist, to_float, to_uint8
+from gencore.data import Digits, Emoji, Mnist, Shapes, to_float, to_uint8, wording
+from gencore.data.shapes import CAPTION_LENGTH, END, VOCABULARY, encode
 from gencore.diffusion import (
     EDM, Cosine, Denoising, DiffusionRecipe, EDMWeight, Linear, LogisticNormalTimes, MinSNR, Sampling, UniformTimes,
 )
@@ -19,6 +20,9 @@ from gencore.diffusion.sampling import build, conditions
 from gencore.errors import InputError
 from gencore.networks.denoising import DenoisingUNet
 from gencore.networks.dit import DiT
+from gencore.networks.text import TextEncoder
+from gencore.networks.text_unet import TextUNet
+from gencore.networks.transformer import Transformer
 from gencore.networks.unet import UNet
 from gencore.training import checkpoint, rng
 from gencore.training.log import read_curve
@@ -45,7 +49,14 @@ PLAIN = replace(TINY, network=DenoisingUNet(28, UNET), told=(), mirror=False)
 NOISE = replace(
     PLAIN, process=Linear(), prediction="eps", objective=Denoising(weight=MinSNR()), sampling=Sampling("ancestral", steps=2)
 )
-KINDS = {"told": TINY, "noise": NOISE}
+READER = TextEncoder(len(VOCABULARY), CAPTION_LENGTH, Transformer(8, 1, 2))
+READING = replace(
+    TINY,
+    data=Shapes(size=16, images=64),
+    network=TextUNet(16, replace(UNET, channels=3, context=8), READER, conditions=(3, 2)),
+    told=("caption", "class"),
+)
+KINDS = {"told": TINY, "noise": NOISE, "reading": READING}
 each_kind = pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
 
 
@@ -186,6 +197,8 @@ def test_every_recipe_takes_steps_and_every_parameter_moves(name, emoji64):
     recipe = families.recipes()[name]()
     if isinstance(recipe.data, Mnist):  # does not ship
         recipe = replace(recipe, data=Digits())
+    if isinstance(recipe.data, Shapes):  # to draw all takes long
+        recipe = replace(recipe, data=replace(recipe.data, images=64))
     if recipe.first_stage is not None:  # codes of a third of the pictures are made in a third of the time
         recipe = replace(recipe, data=replace(recipe.data, styles=("noto",)))
     if recipe.first_stage == "kl_emoji64":
@@ -257,6 +270,41 @@ def test_a_share_of_pictures_is_told_nothing(seen, drop):
         assert set(cond[:, 2].tolist()) == {0, 1}
     hidden = [(cond[:, 0] == 8) for _, cond, _ in seen]
     assert drop == 0 or not torch.equal(*hidden)
+
+
+def test_captions_stand_before_the_other_conditions_and_are_hidden_with_them(seen):
+    run(READING)
+    data, hidden = READING.data.load("train"), 0
+    numbers = {tuple(row.tolist()) for row in encode(data.captions)}
+    for _, cond, _ in seen:
+        captions, label, mirrored = cond[:, :CAPTION_LENGTH], cond[:, CAPTION_LENGTH], cond[:, CAPTION_LENGTH + 1]
+        empty = (captions == END).all(1)
+        assert torch.equal(empty, label == 3) and set(mirrored.tolist()) == {0, 1}
+        assert {tuple(row.tolist()) for row in captions[~empty]} <= numbers
+        hidden += int(empty.sum())
+    assert 0.1 < hidden / READING.images < 0.5  # drop is 0.3
+
+
+def test_each_time_a_picture_is_seen_one_of_its_wordings_is_told(seen):
+    """Drawn for itself, in the order of the recipe's own data; the style that is told stays right."""
+    data = Emoji(("noto", "twemoji"), size=8)
+    words = len(wording.vocabulary(data))
+    reader = TextEncoder(words, wording.EMOJI_LENGTH, Transformer(8, 1, 2))
+    network = TextUNet(8, replace(UNET, channels=3, context=8), reader, conditions=(2,))
+    recipe = replace(TINY, data=data, network=network, told=("caption", "style"), mirror=False, drop=0.0)
+    recipe = replace(recipe, images=1200, batch_size=600, log_every=1200)
+    run(recipe)
+    loaded = data.load("train")
+    table = wording.captions_of(data, loaded, wording.EMOJI_LENGTH)
+    chosen = []
+    for number, (_, cond, _) in enumerate(seen):
+        order = torch.randperm(len(loaded), generator=rng.generator(recipe.seed, 0, "order"))
+        index = order[600 * number : 600 * (number + 1)]
+        u = rng.uniform((600,), recipe.seed, 600 * number, "wording")
+        chosen.append((u * wording.WORDINGS).long())
+        assert torch.equal(cond[:, :-1], table[index, chosen[-1]])
+        assert torch.equal(cond[:, -1], (index >= len(loaded) // 2).long())
+    assert torch.bincount(torch.cat(chosen), minlength=wording.WORDINGS).min() > 100
 
 
 def test_noise_times_and_what_is_hidden_are_drawn_apart(seen):

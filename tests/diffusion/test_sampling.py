@@ -7,11 +7,15 @@ import torch
 from torch import nn
 
 from gencore import diffusion, families
-from gencore.data import Digits, Emoji
+from gencore.data import Digits, Emoji, Shapes
+from gencore.data.shapes import CAPTION_LENGTH, VOCABULARY, encode
 from gencore.diffusion import EDM, Cosine, DiffusionRecipe, Flow, Networks, Sampling, samplers, walk
 from gencore.diffusion.sampling import build, conditions, denoiser, untold, with_mirrored
 from gencore.errors import InputError
 from gencore.networks.denoising import DenoisingUNet
+from gencore.networks.text import TextEncoder
+from gencore.networks.text_unet import TextUNet
+from gencore.networks.transformer import Transformer
 from gencore.networks.unet import UNet
 from gencore.training import recipe_io, rng
 from tests.diffusion.exact import gaussian
@@ -56,6 +60,16 @@ def trained_a_little(recipe):
     return networks, recipe
 
 
+READING = DiffusionRecipe(
+    data=Shapes(size=16, images=20),
+    network=TextUNet(
+        16,
+        UNet(3, width=8, multipliers=(1, 2), embedding=8, heads=2, context=8),
+        TextEncoder(len(VOCABULARY), CAPTION_LENGTH, Transformer(8, 1, 2)),
+    ),
+    told=("caption",),
+    sampling=Sampling("euler", steps=2),
+)
 WAYS = {
     "ancestral": Sampling("ancestral", steps=3),
     "ddim": Sampling("ddim", steps=3),
@@ -336,3 +350,26 @@ def test_what_is_asked_for_by_default_does_not_depend_on_size(tmp_path, monkeypa
         assert diffusion.sample(model, 5, seed=3).shape == (5, 3, recipe.data.size, recipe.data.size)
         asked.append(model[0].model.asked[0][1])
     assert torch.equal(*asked)
+
+
+def test_what_a_model_that_reads_draws_is_measured_against_its_captions(monkeypatch):
+    """By the pictures of one series, each asked for by its caption alone; of other models there is nothing to say."""
+    asked = []
+    monkeypatch.setattr(diffusion.sampling, "measure_adherence", lambda data, draw: asked.append((data, draw)) or ["measured"])
+    model = trained_a_little(READING)
+    assert diffusion.measure(model) == ["measured"]
+    ((data, draw),), captions = asked, ("a red circle", "two blue stars")
+    assert data == READING.data
+    assert torch.equal(draw(captions), diffusion.sample(model, 2, seed=1, cond=encode(captions)))
+    assert diffusion.measure(trained_a_little(TOLD)) == [] and len(asked) == 1
+
+
+def test_guidance_leads_away_from_the_empty_caption():
+    model, captions = trained_a_little(READING), encode(["a red circle", "two blue stars"])
+    plain, empty, guided = (
+        diffusion.sample(model, 2, 0, cond=cond, sampling=Sampling("euler", 1, guidance=weight))
+        for cond, weight in ((captions, 1.0), (torch.zeros_like(captions), 1.0), (captions, 1.5))
+    )
+    inside = (plain.abs() < 0.9) & (empty.abs() < 0.9) & (guided.abs() < 0.9)  # pictures are held to [-1, 1]
+    torch.testing.assert_close(guided[inside], (empty + 1.5 * (plain - empty))[inside], atol=1e-5, rtol=1e-4)
+    assert inside.float().mean() > 0.1 and (plain - empty).abs().max() > 1e-3

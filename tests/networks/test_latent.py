@@ -86,6 +86,21 @@ def test_sizes_that_do_not_fit():
         model.adopt(VAE(replace(FIRST, width=16)))
 
 
+def test_a_first_stage_of_smaller_pictures_is_taken_too():
+    """Made of convolutions, it encodes larger pictures as one that was built for them does, with the same weights."""
+    torch.manual_seed(0)
+    small, large = VAE(FIRST), VAE(replace(FIRST, size=32))
+    large.load_state_dict(small.state_dict())
+    x, found = torch.rand(3, 3, 32, 32) * 2 - 1, []
+    for first in (small, large):
+        model = LatentNetwork(Latent(replace(FIRST, size=32), replace(TOKENS.denoiser, size=16)))
+        model.adopt(first)
+        codes = model.encode(x)
+        assert codes.shape == (3, 2, 16, 16) and model.decode(codes).shape == x.shape
+        found.append(model.decode(codes))
+    assert torch.equal(*found)
+
+
 def test_the_first_stage_goes_where_the_network_goes():
     _, model, _ = make(TOKENS)
     assert {p.device.type for p in model.to("meta").first.parameters()} == {"meta"}

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gencore.errors import InputError
-from gencore.networks.unet import MapAttention, UNet, UNetNetwork
+from gencore.networks.unet import AttendingBlock, MapAttention, UNet, UNetNetwork
 from gencore.training import recipe_io
 
 
@@ -76,6 +76,8 @@ def test_the_patch_counts_as_a_halving():
         (dict(heads=-1), "heads -1"),
         (dict(width=8, multipliers=(1, 3), heads=5), "heads 5: must be 0 .* or a divisor"),
         (dict(finish=-1), "finish -1"),
+        (dict(context=-1), "context -1"),
+        (dict(context=4), "context 4: must be 0 .*heads to attend"),
     ],
 )
 def test_sizes_that_make_no_network_are_refused(wrong, field):
@@ -153,6 +155,63 @@ def test_attention_written_plainly():
         for place in range(15):
             expected[image, :, place // 5, place % 5] += out[place]
     torch.testing.assert_close(layer(h), expected)
+
+
+def test_attention_to_a_context_written_plainly():
+    """Every place gathers from the words instead: keys and values are theirs."""
+    layer = MapAttention(16, 2, context=5).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    h, context = torch.randn(2, 16, 3, 5, dtype=torch.float64), torch.randn(2, 7, 5, dtype=torch.float64)
+    w = dict(layer.named_parameters())
+    places = F.group_norm(h, 8, w["norm.weight"], w["norm.bias"]).permute(0, 2, 3, 1)  # (2, 3, 5, 16)
+    key, value = (context @ part.T for part in w["attention.key_value.weight"].chunk(2))  # (2, 7, 16) each
+    query, gathered = places @ w["attention.query.weight"].T, []
+    for part in (slice(0, 8), slice(8, 16)):
+        scores = torch.einsum("bijc,bmc->bijm", query[..., part], key[..., part]) / 8**0.5
+        gathered.append(torch.einsum("bijm,bmc->bijc", scores.softmax(3), value[..., part]))
+    out = torch.cat(gathered, 3) @ w["attention.out.weight"].T + w["attention.out.bias"]
+    torch.testing.assert_close(layer(h, context), h + out.permute(0, 3, 1, 2))
+
+
+def test_a_block_attends_to_places_and_then_to_words():
+    network = UNetNetwork(UNet(width=8, multipliers=(1, 2), embedding=5, heads=2, context=3)).double()
+    blocks = [block for block in network.modules() if isinstance(block, AttendingBlock)]
+    assert len(blocks) == 5  # one down, two in the middle, two up; all at the lowest resolution
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    h, vector, words = (torch.randn(2, *shape, dtype=torch.float64) for shape in ((16, 4, 4), (5,), (6, 3)))
+    block = network.middle[0]
+    expected = block.cross(block.attention(block.block(h, vector)), words)
+    torch.testing.assert_close(block(h, vector, words), expected)
+    assert (block(h, vector, words) - block(h, vector, words.flip(2))).abs().max() > 1e-3
+
+
+def test_words_matter_as_a_bag_of_any_number_and_each_picture_keeps_its_own():
+    network = UNetNetwork(UNet(width=8, multipliers=(1, 2), embedding=5, heads=2, context=3)).double()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    x, vector, words = (torch.randn(3, *shape, dtype=torch.float64) for shape in ((1, 8, 8), (5,), (6, 3)))
+    output = network(x, vector, words)
+    assert (output - network(x, vector, words.roll(1, 0))).abs().amax((1, 2, 3)).min() > 1e-4
+    torch.testing.assert_close(network(x, vector, words.flip(1)), output)  # what tells places apart is the reader's
+    torch.testing.assert_close(network(x[1:2], vector[1:2], words[1:2]), output[1:2])
+    torch.testing.assert_close(network(x, vector, words.repeat(1, 2, 1)), output)  # twice the same says the same
+
+
+def test_new_attention_to_words_is_the_identity():
+    network = UNetNetwork(UNet(width=8, multipliers=(1, 2), heads=2, context=3))
+    h, words = torch.randn(2, 16, 3, 5), torch.randn(2, 6, 3)
+    crossing = [block.cross for block in network.modules() if isinstance(block, AttendingBlock)]
+    assert crossing and all(torch.equal(layer(h, words), h) for layer in crossing)
+
+
+@pytest.mark.parametrize(("context", "given"), [(3, None), (3, torch.zeros(2, 6, 4)), (0, torch.zeros(2, 6, 4))])
+def test_a_context_that_does_not_fit_is_refused(context, given):
+    network = UNetNetwork(UNet(width=8, multipliers=(1, 2), heads=2, context=context))
+    length = 0 if given is None else 4
+    with pytest.raises(InputError, match=f"context of length {length}: this U-Net takes {context}"):
+        network(torch.zeros(2, 1, 8, 8), None, given)
 
 
 def test_with_attention_a_far_pixel_is_seen():

@@ -1,7 +1,7 @@
 """What the book adds to Sphinx.
 
 - The line ``{{ modules of gencore.data }}`` becomes one section with ``automodule`` for each public module of that
-  package, in alphabetical order: new modules appear on the site by themselves.
+  package and of the packages in it, in alphabetical order: new modules appear on the site by themselves.
 - The line ``{{ all equations }}`` becomes the list of the book's numbered equations, with the code and the test of each.
 - ``<a id="ag-o1"></a>``, the anchor that also works in Colab, can be the target of a checked link.
 - Pages load nothing from anyone else's server.
@@ -25,9 +25,13 @@ EQUATIONS_PAGE = "book/equations"
 
 
 def modules(package):
-    """Return the dotted names of the public modules of a package."""
-    names = (module.name for module in pkgutil.iter_modules(import_module(package).__path__) if not module.ispkg)
-    return [f"{package}.{name}" for name in sorted(names) if not name.startswith("_")]
+    """Return the dotted names of the public modules of a package; a package in it is followed by its own."""
+    found = []
+    for module in sorted(pkgutil.iter_modules(import_module(package).__path__), key=lambda module: module.name):
+        if not module.name.startswith("_"):
+            name = f"{package}.{module.name}"
+            found += [name, *modules(name)] if module.ispkg else [name]
+    return found
 
 
 def automodule(name):

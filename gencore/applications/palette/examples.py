@@ -1,0 +1,137 @@
+"""What a network of this application learns from: pictures, what it is shown of them, and noise.
+
+All of it follows from the recipe's seed and the images seen, and is made on the device.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from gencore.applications.palette.recipes import PaletteRecipe
+from gencore.applications.palette.tasks import Instruct, Seen, to_drawn
+from gencore.data import Batches, Photos, photographs, to_float
+from gencore.data.edits import END
+from gencore.data.photos import EVERY, FIRST
+from gencore.diffusion.objectives import Draw
+from gencore.training import distributed, rng
+
+
+class Patches:
+    """Photographs at several scales on one canvas each, from which patches are cut anywhere.
+
+    Parameters
+    ----------
+    pictures : list of Tensor
+        uint8 ``(3, H, W)`` of any size.
+    scales : tuple of float
+        At which each of them is kept.
+    size : int
+        Side of the patches.
+    device : torch.device
+        Where they live.
+    """
+
+    def __init__(self, pictures: list[Tensor], scales: tuple[float, ...], size: int, device: torch.device) -> None:
+        kept = [shrink(picture, scale, size) for picture in pictures for scale in scales]
+        sides = torch.tensor([picture.shape[1:] for picture in kept])  # (N, 2)
+        self.canvas = torch.zeros(len(kept), 3, *sides.amax(0).tolist(), dtype=torch.uint8)
+        for canvas, picture in zip(self.canvas, kept, strict=True):
+            canvas[:, : picture.shape[1], : picture.shape[2]] = picture
+        self.canvas, self.room = self.canvas.to(device), (sides - size + 1).to(device)  # room: places of a corner
+        self.reach = torch.arange(size, device=device)
+
+    def cut(self, u: Tensor) -> Tensor:
+        """Return patches, uint8 ``(B, 3, size, size)``, for uniform numbers in [0, 1) ``(B, 3)``: which, and where."""
+        # Float32 has numbers below 1 that a large factor rounds up to it.
+        number = (u[:, 0] * len(self.canvas)).long().clamp(max=len(self.canvas) - 1)
+        corner = torch.minimum((u[:, 1:] * self.room[number]).long(), self.room[number] - 1)  # (B, 2)
+        rows = (corner[:, 0, None] + self.reach)[:, None, :, None]
+        columns = (corner[:, 1, None] + self.reach)[:, None, None, :]
+        channels = torch.arange(3, device=u.device)[None, :, None, None]
+        return self.canvas[number[:, None, None, None], channels, rows, columns]
+
+
+def shrink(picture: Tensor, scale: float, least: int) -> Tensor:
+    """Return a picture, uint8 ``(3, H, W)``, at a smaller scale (bicubic, antialiased), no side shorter than ``least``."""
+    if scale == 1:
+        return picture
+    size = [max(least, round(side * scale)) for side in picture.shape[1:]]
+    small = interpolate(picture[None].float(), size=size, mode="bicubic", antialias=True)[0]
+    return small.clamp(0, 255).round().to(torch.uint8)
+
+
+class Examples:
+    """The endless stream of training examples.
+
+    Parameters
+    ----------
+    recipe : PaletteRecipe
+        What is spoiled, and the seed.
+    device : torch.device
+        Where the examples live.
+    """
+
+    def __init__(self, recipe: PaletteRecipe, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        self._rank, self._world_size = distributed.rank(), distributed.world_size()
+        self._patches = self._batches = self._before = self._place = self._words = None
+        if isinstance(recipe.data, Photos):
+            pictures = [each.image for place, each in enumerate(photographs()) if place % EVERY != FIRST]
+            self._patches = Patches(pictures, recipe.scales, recipe.data.size, device)
+            return
+        if isinstance(recipe.task, Instruct):
+            pairs = recipe.data.load_pairs("train")
+            data = pairs.after
+            self._before, self._place, self._words = (each.to(device) for each in (pairs.before, pairs.place, pairs.words))
+        else:
+            data = recipe.data.load("train")
+        self._batches = Batches(data, recipe.batch_size, recipe.seed, device, self._rank, self._world_size)
+
+    def at(self, images_seen: int) -> tuple[Tensor, Seen, Draw]:
+        """Return this process's share of the batch that comes after ``images_seen`` images.
+
+        Returns
+        -------
+        x : Tensor
+            What is to be drawn, ``(B, C, H, W)``.
+        seen : Seen
+            What is shown.
+        draw : Draw
+            Noise and times.
+        """
+        recipe, task = self.recipe, self.recipe.task
+        if self._patches is not None:
+            x = to_float(self._patches.cut(self._uniform(images_seen, "patch", 3)))
+        else:
+            batch = self._batches.at(images_seen)
+            x = batch.x
+        if recipe.mirror:
+            mirrored = self._uniform(images_seen, "mirror")[:, None, None, None] < 0.5
+            x = torch.where(mirrored, x.flip(3), x)
+        if self._words is not None:
+            seen = Seen(to_float(self._before[self._place[batch.index]]), words=self._words[batch.index])
+            seen = self._hidden(seen, self._uniform(images_seen, "drop"))
+        else:
+            u = self._uniform(images_seen, "task", task.numbers) if task.numbers else None
+            seen = task.show(x, u, self._normal(images_seen, "damage") if task.noisy else None)
+        return to_drawn(task, x, seen), seen, Draw(self._normal(images_seen, "noise"), self._uniform(images_seen, "time"))
+
+    def _hidden(self, seen: Seen, u: Tensor) -> Seen:
+        """Hide words, picture, or both, each for a share ``drop`` of the pictures."""
+        drop = self.recipe.drop
+        words_too = (u < drop) | (u >= 2 * drop) & (u < 3 * drop)
+        picture_too = (u >= drop) & (u < 3 * drop)
+        return Seen(
+            torch.where(picture_too[:, None, None, None], 0, seen.source),
+            words=torch.where(words_too[:, None], END, seen.words),
+        )
+
+    def _uniform(self, images_seen: int, purpose: str, *shape: int) -> Tensor:
+        recipe = self.recipe
+        whole = (recipe.batch_size, *shape)
+        return rng.uniform(whole, recipe.seed, images_seen, purpose, self._rank, self._world_size, self.device)
+
+    def _normal(self, images_seen: int, purpose: str) -> Tensor:
+        recipe, size = self.recipe, self.recipe.data.size
+        whole = (recipe.batch_size, recipe.data.channels, size, size)
+        return rng.normal(whole, recipe.seed, images_seen, purpose, self._rank, self._world_size, self.device)

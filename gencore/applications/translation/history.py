@@ -1,0 +1,61 @@
+"""Judges are also shown what was made some time ago: Shrivastava et al. 2017, as Zhu et al. 2017 use it.
+
+"Learning from simulated and unsupervised images through adversarial training", https://arxiv.org/abs/1612.07828, section
+2.3; CycleGAN, https://arxiv.org/abs/1703.10593, section 4. A judge that sees only today's translations forgets what it held
+against yesterday's.
+
+Deviation: a whole batch passes at once, through as many different places of the history, where the papers' code takes one
+picture after the other; which places, and which pictures are exchanged, follows from the run's seed and the images seen.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from gencore.errors import InputError
+from gencore.training import rng
+
+
+class History(nn.Module):
+    """Some hundred pictures of earlier steps. They are buffers, so that a checkpoint holds them and a run can resume.
+
+    Parameters
+    ----------
+    pictures : int
+        How many are kept; at least a batch, or 0 for none.
+    shape : tuple of int
+        Shape of a picture.
+    """
+
+    def __init__(self, pictures: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("pictures", torch.zeros(pictures, *shape))
+
+    @torch.no_grad()
+    def exchange(self, fake: Tensor, seed: int, seen: int, purpose: str) -> Tensor:
+        """Return a batch of which half, by chance, comes from the history, which keeps the other half in its place.
+
+        Until the history is full, it only takes, and the batch is returned as it is.
+
+        Parameters
+        ----------
+        fake : Tensor
+            Pictures just made, ``(B, *shape)``.
+        seed, seen, purpose
+            What decides the chances: the run's seed, images seen so far, and a name.
+        """
+        size, count = len(self.pictures), len(fake)
+        if not size:
+            return fake
+        if count > size:
+            raise InputError(f"history of {size} pictures: must be 0 (none) or at least the batch of {count}")
+        fake = fake.detach().to(self.pictures)
+        if seen < size:
+            place = torch.arange(seen, seen + count, device=fake.device) % size
+            self.pictures.index_copy_(0, place, fake)
+            return fake
+        place = rng.uniform((size,), seed, seen, f"{purpose} place", device=fake.device).argsort()[:count]
+        old = rng.uniform((count,), seed, seen, f"{purpose} old", device=fake.device) < 0.5
+        old = old.view(-1, *[1] * (fake.dim() - 1))
+        kept = self.pictures[place]
+        self.pictures.index_copy_(0, place, torch.where(old, fake, kept))
+        return torch.where(old, kept, fake)
