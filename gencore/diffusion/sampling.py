@@ -29,6 +29,45 @@ def build(recipe: DiffusionRecipe) -> Networks:
         return Networks(build_denoising(recipe.network))
 
 
+def begin(network: nn.Module, start: tuple[Networks, DiffusionRecipe] | None, name: str | None) -> None:
+    """Give a network the weights of a trained one, wherever it has such a part; the others stay as they are.
+
+    Conditions are counted from the last: a network that reads captions in place of classes still knows the style.
+
+    Parameters
+    ----------
+    network : Module
+        The network.
+    start : tuple of Networks and DiffusionRecipe, or None
+        What was passed in: what `load` returns.
+    name : str or None
+        The zoo's model that the recipe names.
+
+    Raises
+    ------
+    InputError
+        If the start is missing, out of place, or has no part in common.
+    """
+    if start is None and name is None:
+        return
+    if start is None:
+        raise InputError(f"needs its start, the zoo's {name}; pass it as start")
+    if name is None:
+        raise InputError("start: this recipe begins with new weights, and takes none")
+    own, (trained,) = network.state_dict(), start[0]
+    later = len(start[1].conditions) - sum(".tables." in key for key in own)  # places by which a condition comes later there
+    weights = {}
+    for key, value in own.items():
+        before, table, rest = key.partition(".tables.")
+        number, dot, last = rest.partition(".")
+        known = trained.state_dict().get(f"{before}{table}{int(number) + later}{dot}{last}" if table else key)
+        if known is not None and known.shape == value.shape:
+            weights[key] = known
+    if not weights:
+        raise InputError(f"start: {name} has no part in common with this network")
+    network.load_state_dict(own | weights)
+
+
 def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Networks, DiffusionRecipe]:
     """Load a trained model from a zoo folder or from the newest checkpoint of a run.
 
@@ -186,6 +225,11 @@ def parameters(model: tuple[Networks, DiffusionRecipe]) -> int:
 def first_stage(recipe: DiffusionRecipe) -> str | None:
     """Name of the zoo's model that `train` and `load` are to be given as ``first_stage``, or None."""
     return recipe.first_stage
+
+
+def start(recipe: DiffusionRecipe) -> str | None:
+    """Name of the zoo's model that `train` is to be given as ``start``, to begin with its weights, or None."""
+    return recipe.start
 
 
 def teacher(recipe: DiffusionRecipe) -> str | None:
