@@ -134,7 +134,7 @@ def caption_emoji() -> CaptioningRecipe:
         languages=("en", "zh"),
         shift=3,
         mirror=True,
-        optimiser=AdamW(lr=1e-3, weight_decay=5e-2, warm_up=25_600, beta2=0.99),
+        optimiser=AdamW(lr=1.5e-3, weight_decay=5e-2, warm_up=25_600, beta2=0.99),
         images=800_000,
         batch_size=256,
         precision="bf16",

@@ -228,10 +228,10 @@ def style_to_style64() -> TranslationRecipe:
         network=Translator(
             UNet(channels=3, width=32, multipliers=(1, 2, 2), embedding=48, patch=2, heads=4, finish=16),
             (3,),
-            dropout=0.25,
+            dropout=0.1,
             residual=True,
         ),
-        penalty=R1(gamma=0.0005, every=8),
+        penalty=R1(gamma=0.0002, every=16),
     )
 
 
@@ -257,7 +257,7 @@ def pose_to_figure() -> TranslationRecipe:
 
     ``gencore train translation.recipes.pose_to_figure``: Not run yet.
     """
-    data = Figures(size=64, images=6_000)
+    data = Figures(size=64, images=3_500)
     return TranslationRecipe(
         data=data,
         task=Dress(),
@@ -265,8 +265,9 @@ def pose_to_figure() -> TranslationRecipe:
             UNet(channels=3, width=24, multipliers=(1, 2, 2), embedding=64, patch=2, heads=4, finish=16), data.conditions
         ),
         judge=PatchGAN(channels=6 + sum(data.conditions), width=32, strided=2),
-        penalty=R1(gamma=0.0005, every=8),
+        penalty=R1(gamma=0.0005, every=16),
         l1=50.0,
+        optimiser=Adam(generator_lr=2e-3, discriminator_lr=5e-4),
         mirror=False,
     )
 
@@ -285,9 +286,10 @@ def cycle_emoji() -> CycleRecipe:
         back=network,
         judge_a=judge,
         judge_b=judge,
-        cycle=5.0,
-        identity=0.1,
-        images=67_584,
+        cycle=2.0,
+        identity=0.0,
+        penalty=R1(gamma=0.001, every=16),
+        optimiser=Adam(generator_lr=1e-3, discriminator_lr=5e-4),
     )
 
 
@@ -304,6 +306,8 @@ def cycle_edges() -> CycleRecipe:
         judge_a=PatchGAN(channels=1, width=32, strided=2),
         judge_b=PatchGAN(channels=3, width=32, strided=2),
         identity=0.0,
+        penalty=R1(gamma=0.001, every=16),
+        optimiser=Adam(generator_lr=1.5e-3, discriminator_lr=5e-4),
     )
 
 

@@ -11,7 +11,7 @@ from gencore import families
 from gencore.applications import style_transfer
 from gencore.applications.style_transfer import Brushes, Layers, Painted, StyleRecipe, Styles
 from gencore.applications.style_transfer.examples import Stream, mixture, turn_colours, windows
-from gencore.applications.style_transfer.sampling import build, heldout_pairs, looking
+from gencore.applications.style_transfer.sampling import build, looking, replay, to_show
 from gencore.data import Photos
 from gencore.errors import InputError
 from gencore.networks.adain import AdaIN
@@ -83,7 +83,7 @@ def test_a_loaded_run_paints_what_its_average_paints(tmp_path):
     assert families.parameters(application, loaded) == sum(p.numel() for p in state.networks.model.parameters())
     paths = sorted((tmp_path / "run" / "replay").iterdir())
     assert [int(path.stem) for path in paths] == [2, 4]
-    made = heldout_pairs(loaded, 16)[1]
+    made = replay(loaded, *to_show(found, 16, 128))
     assert torch.equal(torch.from_numpy(np.array(Image.open(paths[-1]))).permute(2, 0, 1), torch.cat(list(made), 2))
 
 
