@@ -286,28 +286,34 @@ def cycle_emoji() -> CycleRecipe:
         back=network,
         judge_a=judge,
         judge_b=judge,
-        cycle=2.0,
-        identity=0.0,
-        penalty=R1(gamma=0.001, every=16),
-        optimiser=Adam(generator_lr=1e-3, discriminator_lr=5e-4),
+        cycle=5.0,
+        identity=0.1,
+        images=67_584,
     )
 
 
 def cycle_edges() -> CycleRecipe:
-    """Line drawings and emoji, translated both ways without pairs: the colours have to be hidden in the lines, 32x32.
+    """Line drawings and emoji, translated both ways without pairs: the colours have to be hidden in the lines, 16x16.
 
     ``gencore train translation.recipes.cycle_edges``: Not run yet.
     """
+    sizes = UNet(channels=1, out_channels=3, width=16, multipliers=(1, 2), patch=2, finish=8)
     return CycleRecipe(
-        data=Emoji(styles=("fluent3d",)),
+        data=Emoji(styles=("fluent3d",), size=16),
         task=Colour(),
-        there=Translator(UNet(channels=1, out_channels=3, width=16, multipliers=(1, 2))),
-        back=Translator(UNet(channels=3, out_channels=1, width=16, multipliers=(1, 2))),
-        judge_a=PatchGAN(channels=1, width=32, strided=2),
-        judge_b=PatchGAN(channels=3, width=32, strided=2),
+        there=Translator(sizes),
+        back=Translator(replace(sizes, channels=3, out_channels=1)),
+        judge_a=PatchGAN(channels=1, width=16, strided=2),
+        judge_b=PatchGAN(channels=3, width=16, strided=2),
         identity=0.0,
-        penalty=R1(gamma=0.001, every=16),
-        optimiser=Adam(generator_lr=1.5e-3, discriminator_lr=5e-4),
+        history=64,
+        optimiser=Adam(generator_lr=2e-3, discriminator_lr=5e-4),
+        images=16_000,
+        batch_size=16,
+        ema_half_life=2_000,
+        precision="fp32",
+        log_every=800,
+        checkpoint_every=1_600,
     )
 
 
@@ -316,4 +322,4 @@ def cycle_edges_veiled() -> CycleRecipe:
 
     ``gencore train translation.recipes.cycle_edges_veiled``: Not run yet.
     """
-    return replace(cycle_edges(), veil=0.1)
+    return replace(cycle_edges(), veil=0.2)
