@@ -41,8 +41,8 @@ def linear_patches(train: Pairs, heldout: Pairs) -> Tensor:
     There is one map for each way of being told (such as a style to draw in), fitted to all training pixels by least squares.
     """
     made = torch.empty(len(heldout.source), *heldout.target.shape[1:])
-    for told in heldout.cond.unique(dim=0):
-        ours, theirs = ((pairs.cond == told).all(1) for pairs in (train, heldout))
+    for told in dict.fromkeys(map(tuple, heldout.cond.tolist())):
+        ours, theirs = ((pairs.cond == pairs.cond.new_tensor(told)).all(1) for pairs in (train, heldout))
         weights = _fit(to_float(train.source[ours]), to_float(train.target[ours]))  # (P, C)
         made[theirs] = (_patches(to_float(heldout.source[theirs])) @ weights).mT.unflatten(2, made.shape[2:])
     return made.clamp(-1, 1)

@@ -228,10 +228,10 @@ def style_to_style64() -> TranslationRecipe:
         network=Translator(
             UNet(channels=3, width=32, multipliers=(1, 2, 2), embedding=48, patch=2, heads=4, finish=16),
             (3,),
-            dropout=0.25,
+            dropout=0.1,
             residual=True,
         ),
-        penalty=R1(gamma=0.0005, every=8),
+        penalty=R1(gamma=0.0002, every=16),
     )
 
 
@@ -257,7 +257,7 @@ def pose_to_figure() -> TranslationRecipe:
 
     ``gencore train translation.recipes.pose_to_figure``: Not run yet.
     """
-    data = Figures(size=64, images=6_000)
+    data = Figures(size=64, images=3_500)
     return TranslationRecipe(
         data=data,
         task=Dress(),
@@ -265,8 +265,9 @@ def pose_to_figure() -> TranslationRecipe:
             UNet(channels=3, width=24, multipliers=(1, 2, 2), embedding=64, patch=2, heads=4, finish=16), data.conditions
         ),
         judge=PatchGAN(channels=6 + sum(data.conditions), width=32, strided=2),
-        penalty=R1(gamma=0.0005, every=8),
+        penalty=R1(gamma=0.0005, every=16),
         l1=50.0,
+        optimiser=Adam(generator_lr=2e-3, discriminator_lr=5e-4),
         mirror=False,
     )
 
@@ -292,18 +293,27 @@ def cycle_emoji() -> CycleRecipe:
 
 
 def cycle_edges() -> CycleRecipe:
-    """Line drawings and emoji, translated both ways without pairs: the colours have to be hidden in the lines, 32x32.
+    """Line drawings and emoji, translated both ways without pairs: the colours have to be hidden in the lines, 16x16.
 
     ``gencore train translation.recipes.cycle_edges``: Not run yet.
     """
+    sizes = UNet(channels=1, out_channels=3, width=16, multipliers=(1, 2), patch=2, finish=8)
     return CycleRecipe(
-        data=Emoji(styles=("fluent3d",)),
+        data=Emoji(styles=("fluent3d",), size=16),
         task=Colour(),
-        there=Translator(UNet(channels=1, out_channels=3, width=16, multipliers=(1, 2))),
-        back=Translator(UNet(channels=3, out_channels=1, width=16, multipliers=(1, 2))),
-        judge_a=PatchGAN(channels=1, width=32, strided=2),
-        judge_b=PatchGAN(channels=3, width=32, strided=2),
+        there=Translator(sizes),
+        back=Translator(replace(sizes, channels=3, out_channels=1)),
+        judge_a=PatchGAN(channels=1, width=16, strided=2),
+        judge_b=PatchGAN(channels=3, width=16, strided=2),
         identity=0.0,
+        history=64,
+        optimiser=Adam(generator_lr=2e-3, discriminator_lr=5e-4),
+        images=16_000,
+        batch_size=16,
+        ema_half_life=2_000,
+        precision="fp32",
+        log_every=800,
+        checkpoint_every=1_600,
     )
 
 
@@ -312,4 +322,4 @@ def cycle_edges_veiled() -> CycleRecipe:
 
     ``gencore train translation.recipes.cycle_edges_veiled``: Not run yet.
     """
-    return replace(cycle_edges(), veil=0.1)
+    return replace(cycle_edges(), veil=0.2)
