@@ -301,7 +301,6 @@ def vq_shapes() -> VAERecipe:
         network=VQ(autoencoder, Codebook(256)),
         optimiser=AdamW(lr=2e-3, weight_decay=1e-3, beta2=0.99),
         images=150_016,
-        batch_size=64,
         precision="fp32",
     )
 

@@ -134,12 +134,11 @@ def caption_emoji() -> CaptioningRecipe:
         languages=("en", "zh"),
         shift=3,
         mirror=True,
-        optimiser=AdamW(lr=1.5e-3, weight_decay=5e-2, warm_up=25_600, beta2=0.99),
-        images=800_000,
-        batch_size=256,
-        precision="bf16",
-        log_every=25_600,
-        checkpoint_every=256_000,
+        optimiser=AdamW(lr=2e-3, weight_decay=2e-2, beta2=0.99),
+        images=128_000,
+        batch_size=64,
+        log_every=6_400,
+        checkpoint_every=12_800,
     )
 
 

@@ -10,7 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from gencore import metrics
 from gencore.applications import super_resolution
-from gencore.applications.super_resolution import judge, lower, luminance, measure, photos_of, upscale
+from gencore.applications.super_resolution import judge, judge_each, lower, luminance, measure, photos_of, upscale
 from gencore.applications.super_resolution import sampling as module
 from gencore.applications.super_resolution.recipes import residual_x4
 from gencore.applications.super_resolution.sampling import build
@@ -116,6 +116,7 @@ def test_the_judge_reduces_compares_and_averages(monkeypatch):
             values = *values, PerceptualDistance()(to_float(made[None]), to_float(original[None])).item()
         for name, value in zip(found, values, strict=True):
             expected.setdefault(name, []).append(value)
+    assert judge_each(doubled, 4, pictures) == {name: pytest.approx(values, rel=1e-4) for name, values in expected.items()}
     assert found == pytest.approx({name: sum(values) / 2 for name, values in expected.items()}, rel=1e-4)
 
 
