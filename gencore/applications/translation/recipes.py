@@ -306,7 +306,7 @@ def cycle_emoji() -> CycleRecipe:
 def cycle_edges() -> CycleRecipe:
     """Line drawings and emoji, translated both ways without pairs: the colours have to be hidden in the lines, 16x16.
 
-    ``gencore train translation.recipes.cycle_edges``: some two core-minutes. Not run yet.
+    ``gencore train translation.recipes.cycle_edges``: some three core-minutes. Not run yet.
     """
     sizes = UNet(channels=1, out_channels=3, width=16, multipliers=(1, 2), patch=2, finish=8)
     return CycleRecipe(
