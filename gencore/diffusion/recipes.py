@@ -460,6 +460,7 @@ def text_emoji64() -> DiffusionRecipe:
         text_emoji(),
         data=Emoji(size=64),
         start=None,
+        sampling=Sampling("dpm_solver", steps=12, guidance=3.0),
         network=Latent(first, TextUNet(16, unet, _emoji_text(80), conditions=(3, 2))),
         optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=51_200, beta2=0.99),
         images=889_344,
