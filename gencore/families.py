@@ -13,6 +13,7 @@ and where there is something to say,
 - ``first_stage(recipe)``: name of the zoo's model whose network `train` and `load` are to be given as ``first_stage``,
   or None;
 - ``teacher(recipe)``: name of the zoo's model that `train` is to be given as ``teacher``, or None;
+- ``start(recipe)``: name of the zoo's model that `train` is to be given as ``start``, to begin with its weights, or None;
 - ``draws(recipe)``: whether models of this recipe draw pictures, if some of the family's do not;
 - ``measure(model)``: what a card says beside the judgement on pictures, a list of
   ``{"name": ..., "on": ..., "samples": ..., "value": ...}``;
@@ -85,9 +86,12 @@ def passed_in(family: ModuleType, recipe: Any) -> dict[str, Any]:
 
 
 def passed_in_training(family: ModuleType, recipe: Any) -> dict[str, Any]:
-    """Return what else `train` is to be given: what `load` is given too, and the teacher that the recipe names."""
-    name = family.teacher(recipe) if hasattr(family, "teacher") else None
-    return passed_in(family, recipe) | ({"teacher": load(zoo.folder(name))} if name else {})
+    """Return what else `train` is to be given: what `load` is given too, and the teacher and the start that a recipe names."""
+    given = passed_in(family, recipe)
+    for role in ("teacher", "start"):
+        name = getattr(family, role)(recipe) if hasattr(family, role) else None
+        given |= {role: load(zoo.folder(name))} if name else {}
+    return given
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Any, Any]:

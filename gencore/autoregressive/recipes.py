@@ -401,6 +401,7 @@ def words_shapes() -> AutoregressiveRecipe:
         first_stage="vq_shapes",
         told=("caption",),
         drop=0.1,
+        sampling=Sampling(temperature=0.7, guidance=2.0),
         optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99),
         images=668_928,
         batch_size=256,

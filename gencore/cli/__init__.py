@@ -42,6 +42,7 @@ APPLICATIONS = {
 }
 MOST_ON_A_SHEET = 10_000  # pictures in one PNG
 MOST_TO_JUDGE = 100_000
+REAL_SHAPES = 5_000  # training scenes of shapes that samples are judged beside
 AT_ONCE = 100  # pictures drawn between two movements of the progress bar
 
 
@@ -295,10 +296,13 @@ def draw(name: str, count: int, seed: int, device: str = "cpu"):
 def measure(name: str, count: int, seed: int, device: str = "cpu"):
     """Return the report on ``count`` samples of the model of that name."""
     from gencore import families
+    from gencore.data import Shapes
     from gencore.metrics import DigitFeatures, SqueezeNetFeatures
     from gencore.metrics.report import evaluate as report_on
     from gencore.training import device as devices
 
     samples, data = draw(name, count, seed, device), families.read(find(name))[1].data
+    if isinstance(data, Shapes):  # the first scenes are those of any number of them, and to draw all may take a minute
+        data = dataclasses.replace(data, images=min(data.images, REAL_SHAPES))
     features = (DigitFeatures if data.channels == 1 else SqueezeNetFeatures)(device=devices.pick_device(device))
     return report_on(samples, data.load("train"), data.load("heldout"), features)

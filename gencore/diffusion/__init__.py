@@ -23,6 +23,7 @@ from gencore.diffusion.sampling import (
     measure,
     parameters,
     sample,
+    start,
     teacher,
     walk,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "measure",
     "parameters",
     "sample",
+    "start",
     "teacher",
     "train",
     "walk",

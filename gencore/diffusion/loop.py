@@ -12,7 +12,7 @@ from gencore.diffusion.denoiser import Denoiser
 from gencore.diffusion.examples import Examples
 from gencore.diffusion.objectives import Draw, Networks
 from gencore.diffusion.recipes import DiffusionRecipe, DistillRecipe
-from gencore.diffusion.sampling import build, sample
+from gencore.diffusion.sampling import begin, build, sample
 from gencore.errors import InputError
 from gencore.networks.first_stage import pass_in
 from gencore.plots.grids import save_grid
@@ -32,6 +32,7 @@ def train(
     compile: bool = False,
     first_stage: nn.Module | None = None,
     teacher: tuple[Networks, DiffusionRecipe] | None = None,
+    start: tuple[Networks, DiffusionRecipe] | None = None,
 ) -> Iterator[Run]:
     """Train a denoiser, yielding the run at every ``recipe.log_every`` images and at the end.
 
@@ -53,6 +54,8 @@ def train(
         that ``recipe.first_stage`` names.
     teacher : tuple of Networks and DiffusionRecipe, optional
         For a `DistillRecipe` that names a teacher, and only there: what `load` returns for it.
+    start : tuple of Networks and DiffusionRecipe, optional
+        For a recipe that names a start, and only there: what `load` returns for it.
 
     Yields
     ------
@@ -62,8 +65,8 @@ def train(
     Raises
     ------
     InputError
-        If the folder holds another run, the data do not fit the network's conditions, or the first stage or
-        the teacher is missing, out of place, or another.
+        If the folder holds another run, the data do not fit the network's conditions, or the first stage, the teacher
+        or the start is missing, out of place, or another.
     NonFiniteLoss
         If the loss is no longer a number; the last checkpoint stays.
     """
@@ -76,6 +79,7 @@ def train(
     distributed.start(device)
     networks = Networks(*(network.to(device, memory_format=torch.channels_last) for network in build(recipe)))
     pass_in(networks.model, first_stage, recipe.first_stage)
+    begin(networks.model, start, recipe.start)
     examples = Examples(recipe, recipe.data.load("train"), networks.model, device)
     ema = EMA(networks.model, recipe.ema_half_life)
     adam = recipe.optimiser.build(networks.model.parameters())

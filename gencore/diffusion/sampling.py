@@ -1,5 +1,7 @@
 """From noise to pictures, and from a folder to networks."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -27,6 +29,45 @@ def build(recipe: DiffusionRecipe) -> Networks:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return Networks(build_denoising(recipe.network))
+
+
+def begin(network: nn.Module, start: tuple[Networks, DiffusionRecipe] | None, name: str | None) -> None:
+    """Give a network the weights of a trained one, wherever it has such a part; the others stay as they are.
+
+    Conditions are counted from the last: a network that reads captions in place of classes still knows the style.
+
+    Parameters
+    ----------
+    network : Module
+        The network.
+    start : tuple of Networks and DiffusionRecipe, or None
+        What was passed in: what `load` returns.
+    name : str or None
+        The zoo's model that the recipe names.
+
+    Raises
+    ------
+    InputError
+        If the start is missing, out of place, or has no part in common.
+    """
+    if start is None and name is None:
+        return
+    if start is None:
+        raise InputError(f"needs its start, the zoo's {name}; pass it as start")
+    if name is None:
+        raise InputError("start: this recipe begins with new weights, and takes none")
+    own, (trained,) = network.state_dict(), start[0]
+    later = len(start[1].conditions) - sum(".tables." in key for key in own)  # places by which a condition comes later there
+    weights = {}
+    for key, value in own.items():
+        before, table, rest = key.partition(".tables.")
+        number, dot, last = rest.partition(".")
+        known = trained.state_dict().get(f"{before}{table}{int(number) + later}{dot}{last}" if table else key)
+        if known is not None and known.shape == value.shape:
+            weights[key] = known
+    if not weights:
+        raise InputError(f"start: {name} has no part in common with this network")
+    network.load_state_dict(own | weights)
 
 
 def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Networks, DiffusionRecipe]:
@@ -150,15 +191,18 @@ def walk(denoise: Denoise, process: Process, how: Sampling, noise: Tensor) -> Te
     def held(x_t: Tensor, t: Tensor) -> Tensor:
         return denoise(x_t, t).clamp(-1, 1)
 
-    chosen = held if how.clip else denoise
+    return sampler(how, fresh)(held if how.clip else denoise, process, times, start)
+
+
+def sampler(how: Sampling, fresh: samplers.Noise) -> Callable[[Denoise, Process, Tensor, Tensor], Tensor]:
+    """Return the sampler that is meant, ``sampler(denoise, process, times, x)``; ``fresh`` gives the noise of its steps."""
     if how.sampler == "ancestral":
-        return samplers.ancestral(chosen, process, times, start, fresh)
+        return functools.partial(samplers.ancestral, noise=fresh)
     if how.sampler == "consistency":
-        return samplers.consistency(chosen, process, times, start, fresh)
+        return functools.partial(samplers.consistency, noise=fresh)
     if how.sampler == "ddim":
-        return samplers.ddim(chosen, process, times, start, fresh, how.eta)
-    plain = {"euler": samplers.euler, "heun": samplers.heun, "dpm_solver": samplers.dpm_solver}
-    return plain[how.sampler](chosen, process, times, start)
+        return functools.partial(samplers.ddim, noise=fresh, eta=how.eta)
+    return {"euler": samplers.euler, "heun": samplers.heun, "dpm_solver": samplers.dpm_solver}[how.sampler]
 
 
 def measure(model: tuple[Networks, DiffusionRecipe]) -> list[dict]:
@@ -186,6 +230,11 @@ def parameters(model: tuple[Networks, DiffusionRecipe]) -> int:
 def first_stage(recipe: DiffusionRecipe) -> str | None:
     """Name of the zoo's model that `train` and `load` are to be given as ``first_stage``, or None."""
     return recipe.first_stage
+
+
+def start(recipe: DiffusionRecipe) -> str | None:
+    """Name of the zoo's model that `train` is to be given as ``start``, to begin with its weights, or None."""
+    return recipe.start
 
 
 def teacher(recipe: DiffusionRecipe) -> str | None:

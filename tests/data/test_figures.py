@@ -51,7 +51,7 @@ def test_poses_lie_within_their_ranges_and_joints_within_the_picture():
 
 
 def test_joints_written_plainly():
-    """A figure that stands upright, arms and legs hanging, of size 1; then its right arm lifted to the side."""
+    """A figure that stands upright, arms and legs hanging, of size 1; then each limb lifted to the side, and bent."""
     pose = torch.zeros(1, len(POSE))
     pose[0, :3] = torch.tensor([0.5, 0.5, 1.0])
     where = dict(zip(JOINTS, joints_of(pose)[0].tolist(), strict=True))
@@ -63,13 +63,18 @@ def test_joints_written_plainly():
     }  # fmt: skip
     for name, place in expected.items():
         assert where[name] == pytest.approx(place, abs=1e-6), name
-    pose[0, POSE.index("right upper arm")] = torch.pi / 2
-    moved = dict(zip(JOINTS, joints_of(pose)[0].tolist(), strict=True))
-    assert moved["right elbow"] == pytest.approx((0.585 + 0.145, 0.25), abs=1e-6)
-    assert moved["right hand"] == pytest.approx((0.585 + 0.285, 0.25), abs=1e-6)
-    assert {name for name in JOINTS if moved[name] != pytest.approx(where[name])} == {"right elbow", "right hand"}
-    pose[0, POSE.index("right elbow")] = torch.pi / 2  # on top of the upper arm's angle: now it points up
-    assert joints_of(pose)[0, JOINTS.index("right hand")].tolist() == pytest.approx((0.73, 0.25 - 0.14), abs=1e-6)
+    limbs = (("upper arm", "elbow", "hand", 0.145, 0.14), ("thigh", "knee", "foot", 0.19, 0.19))
+    for side, way in (("left", -1), ("right", 1)):
+        for limb, joint, end, upper, lower in limbs:
+            turned, root = pose.clone(), where[f"{side} {'shoulder' if joint == 'elbow' else 'hip'}"]
+            turned[0, POSE.index(f"{side} {limb}")] = way * torch.pi / 2  # straight to the side
+            moved = dict(zip(JOINTS, joints_of(turned)[0].tolist(), strict=True))
+            assert moved[f"{side} {joint}"] == pytest.approx((root[0] + way * upper, root[1]), abs=1e-6)
+            assert moved[f"{side} {end}"] == pytest.approx((root[0] + way * (upper + lower), root[1]), abs=1e-6)
+            assert {name for name in JOINTS if moved[name] != pytest.approx(where[name])} == {f"{side} {joint}", f"{side} {end}"}
+            turned[0, POSE.index(f"{side} {joint}")] = way * torch.pi / 2  # on top of it: now the end points up
+            found = joints_of(turned)[0, JOINTS.index(f"{side} {end}")].tolist()
+            assert found == pytest.approx((root[0] + way * upper, root[1] - lower), abs=1e-6)
     pose = torch.zeros(1, len(POSE))
     pose[0, 2:5] = torch.tensor([2.0, 0.3, 0.2])
     hips, neck, head = joints_of(pose)[0, :3]

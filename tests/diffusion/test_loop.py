@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gencore import diffusion, families, vae
+from gencore import diffusion, families, vae, zoo
 from gencore.data import Digits, Emoji, Mnist, Shapes, to_float, to_uint8, wording
 from gencore.data.shapes import CAPTION_LENGTH, END, VOCABULARY, encode
 from gencore.diffusion import (
@@ -201,6 +201,8 @@ def test_every_recipe_takes_steps_and_every_parameter_moves(name, emoji64):
         recipe = replace(recipe, data=replace(recipe.data, images=64))
     if recipe.first_stage is not None:  # codes of a third of the pictures are made in a third of the time
         recipe = replace(recipe, data=replace(recipe.data, styles=("noto",)))
+    if recipe.start not in (None, *zoo.names()):  # its record comes with it
+        recipe = replace(recipe, start=None)
     if recipe.first_stage == "kl_emoji64":
         given = {"first_stage": vae.sampling.build(vae.recipes.kl_emoji64()).model}  # not trained yet
     else:
@@ -369,9 +371,55 @@ def test_every_option_changes_the_loss(plainly, change):
     assert found != plainly and found.keys() == plainly.keys()
 
 
+def test_a_network_begins_with_what_it_shares_with_another():
+    """A reader with the weights of a network that was told classes: all of the U-Net, the time, and the last condition."""
+    told = replace(READING, network=DenoisingUNet(16, replace(UNET, channels=3), (3, 2)), told=("class",))
+    reading = replace(READING, network=replace(READING.network, conditions=(2,)), told=("caption",), start="told", images=16)
+    first = run(replace(told, images=32))
+    start = first.networks, told
+    network = build(reading).model
+    new = {key: value.clone() for key, value in network.state_dict().items()}
+    diffusion.sampling.begin(network, start, "told")
+    old = start[0].model.state_dict()
+    shared = [key for key in new if key in old and ".tables." not in f".{key}"]
+    assert {key.split(".")[0] for key in shared} == {"unet", "teller"} and len(shared) > 50
+    begun = network.state_dict()
+    assert all(torch.equal(begun[key], old[key]) for key in shared)
+    assert torch.equal(begun["teller.tables.0.weight"], old["teller.tables.1.weight"])  # whether it is mirrored
+    others = [key for key in new if key not in shared and "tables.0" not in key]
+    assert any("cross" in key for key in others) and all(torch.equal(begun[key], new[key]) for key in others)
+    assert run(reading, start=start).losses != run(replace(reading, start=None)).losses
+
+
+def test_a_run_that_began_so_resumes_from_its_own_weights(tmp_path):
+    recipe = replace(PLAIN, start="plain")
+    start = run(replace(PLAIN, images=16, seed=5)).networks, PLAIN
+    whole = weights(run(recipe, tmp_path / "whole", start=start))
+    stream = diffusion.train(recipe, tmp_path / "halves", device="cpu", start=start)
+    for state in stream:
+        if state.images_seen == 48:
+            stream.close()
+    assert_same(weights(run(recipe, tmp_path / "halves", start=start)), whole)
+
+
+def test_a_start_is_asked_for_where_it_belongs():
+    start = build(TINY), TINY
+    with pytest.raises(InputError, match="needs its start, the zoo's flow_digits; pass it as start"):
+        run(replace(TINY, start="flow_digits"))
+    with pytest.raises(InputError, match="start: this recipe begins with new weights"):
+        run(TINY, start=start)
+    with pytest.raises(InputError, match="start: flow_digits has no part in common"):
+        other = replace(PLAIN, network=DenoisingUNet(28, replace(UNET, width=16, embedding=10, heads=0, finish=6)))
+        diffusion.sampling.begin(torch.nn.Linear(3, 3), (build(other), other), "flow_digits")
+    given = families.passed_in_training(diffusion, replace(TINY, start="flow_digits"))
+    assert set(given) == {"start"} and given["start"][1].data == Digits()
+    with pytest.raises(InputError, match="start: a student begins with its teacher's weights"):
+        replace(diffusion.recipes.distilled_digits(), start="flow_digits")
+
+
 def test_no_option_was_forgotten():
     """All but those that decide how a batch is cut, what is averaged and written, and how pictures are drawn."""
-    elsewhere = {"micro_batches", "ema_half_life", "log_every", "checkpoint_every", "sampling", "first_stage"}
+    elsewhere = {"micro_batches", "ema_half_life", "log_every", "checkpoint_every", "sampling", "first_stage", "start"}
     assert {field.name for field in fields(DiffusionRecipe)} == elsewhere | {name for change in CHANGES for name in change}
 
 

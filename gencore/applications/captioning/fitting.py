@@ -9,7 +9,8 @@ from gencore.data.shapes import BACKGROUND
 from gencore.errors import InputError
 
 _ALIKE = 12  # grey levels by which pixels of a margin may differ: JPEG's noise
-_SCENE = 4  # and by which a scene's margin may differ from the background of shapes, which is nearly white
+_SCENE = 4  # and by which a scene's edge may differ from the background of shapes, which is nearly white ...
+_SHARE = 0.9  # ... in so many of its pixels: objects keep away from it
 _FRAME = 1 / 32  # how much of a side an emoji's margin takes, as in the pictures that were learned from
 
 
@@ -51,13 +52,18 @@ def fit_whole(image: Tensor, size: int, trim: bool = False) -> Tensor:
 
 def margin(image: Tensor) -> Tensor:
     """Return the colour of a picture's edge, the median of its outermost pixels: float32 ``(3,)`` from 0 to 255."""
-    edge = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], 1)
-    return edge.float().median(1).values
+    return _edge(image).median(1).values
 
 
 def is_scene(image: Tensor) -> bool:
     """Whether a picture, uint8 ``(3, H, W)``, has the background of `gencore.data.shapes` at its edge."""
-    return bool(((margin(image) - torch.tensor(BACKGROUND)).abs() <= _SCENE).all())
+    alike = (_edge(image) - torch.tensor(BACKGROUND)[:, None]).abs() <= _SCENE  # (3, pixels)
+    return alike.all(0).float().mean().item() >= _SHARE
+
+
+def _edge(image: Tensor) -> Tensor:
+    """Return a picture's outermost pixels, float32 ``(3, pixels)``."""
+    return torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], 1).float()
 
 
 def _inside(image: Tensor, edge: Tensor) -> Tensor | None:

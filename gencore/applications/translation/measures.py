@@ -96,7 +96,8 @@ def _measure_figures(model: Model, heldout: Pairs) -> dict[str, float]:
         reading = read_figures(_large_enough(images), outfits, poses)
         errors = recipe.data.size * joint_errors(reading.pose, poses)  # (READ, 15), in pixels
         found[f"median distance of joints from where they are told, pixels, in {what}"] = errors.median().item()
-        found[f"share of joints within 5 % of the side, in {what}"] = (errors < 0.05 * recipe.data.size).float().mean().item()
+        near = errors < 0.05 * recipe.data.size
+        found[f"share of joints within 5 % of the side, in {what}"] = near.float().mean().item()
         seen = reading.outfit >= 0
         found[f"share of colours as told, in {what}"] = (reading.outfit == outfits)[seen].float().mean().item()
     return found

@@ -194,7 +194,10 @@ def _check_size(network: Translator, size: int) -> None:
 def style_to_style() -> TranslationRecipe:
     """Emoji of one drawing style into another, all six directions by one network that is told the style, 32x32.
 
-    ``gencore train translation.recipes.style_to_style``: Not run yet.
+    ``gencore train translation.recipes.style_to_style``: 143 seconds on an H200 that four other runs used too. On a quarter
+    of the 816 held-out pairs: mean absolute difference 0.286 (source unchanged 0.347), structural similarity 0.251 (0.214),
+    perceptual distance on SqueezeNet 0.644 (0.598: a crisp drawing in the wrong style is nearer than a blurred one in the
+    right style). Its 1,365 steps are few: colours and outlines come over, faces blur.
     """
     return TranslationRecipe(
         data=Emoji(),
@@ -238,7 +241,9 @@ def style_to_style64() -> TranslationRecipe:
 def edges_to_emoji() -> TranslationRecipe:
     """Line drawings into emoji, in the style that is told, 32x32.
 
-    ``gencore train translation.recipes.edges_to_emoji``: Not run yet.
+    ``gencore train translation.recipes.edges_to_emoji``: 130 seconds on an H200 that four other runs used too. On the 408
+    held-out pairs: mean absolute difference 0.234, structural similarity 0.448, perceptual distance on SqueezeNet 0.487; the
+    mean picture of a category has 0.368, 0.167 and 0.985, the best linear map of patches 0.429, 0.203 and 0.850.
     """
     return TranslationRecipe(
         data=Emoji(),
@@ -275,7 +280,12 @@ def pose_to_figure() -> TranslationRecipe:
 def cycle_emoji() -> CycleRecipe:
     """Emoji of two drawing styles, Noto and Fluent 3D, translated both ways without ever seeing a pair, 32x32.
 
-    ``gencore train translation.recipes.cycle_emoji``: Not run yet.
+    ``gencore train translation.recipes.cycle_emoji``: 144 seconds on an H200 that four other runs used too. It has found the
+    palette of Fluent 3D and keeps the drawing. On the 136 held-out symbols, beside what Fluent drew: mean absolute difference
+    0.293, structural similarity 0.244, perceptual distance on SqueezeNet 0.549; Noto's own pictures have 0.308, 0.232 and
+    0.565. It hides nothing: noise of 8 grey levels between both ways adds 0.04, and a copy's own would be 0.05.
+    With a cycle weight of 10 and an identity weight of 1 hardly anything moved in
+    78,000 images: translators that begin as the identity come back already, and the judges must be able to pull them away.
     """
     network = Translator(UNet(channels=3, width=16, multipliers=(1, 2, 2, 2)), residual=True)
     judge = PatchGAN(channels=3, width=32, strided=2)
@@ -286,28 +296,34 @@ def cycle_emoji() -> CycleRecipe:
         back=network,
         judge_a=judge,
         judge_b=judge,
-        cycle=2.0,
-        identity=0.0,
-        penalty=R1(gamma=0.001, every=16),
-        optimiser=Adam(generator_lr=1e-3, discriminator_lr=5e-4),
+        cycle=5.0,
+        identity=0.1,
+        images=67_584,
     )
 
 
 def cycle_edges() -> CycleRecipe:
-    """Line drawings and emoji, translated both ways without pairs: the colours have to be hidden in the lines, 32x32.
+    """Line drawings and emoji, translated both ways without pairs: the colours have to be hidden in the lines, 16x16.
 
-    ``gencore train translation.recipes.cycle_edges``: Not run yet.
+    ``gencore train translation.recipes.cycle_edges``: some two core-minutes. Not run yet.
     """
+    sizes = UNet(channels=1, out_channels=3, width=16, multipliers=(1, 2), patch=2, finish=8)
     return CycleRecipe(
-        data=Emoji(styles=("fluent3d",)),
+        data=Emoji(styles=("fluent3d",), size=16),
         task=Colour(),
-        there=Translator(UNet(channels=1, out_channels=3, width=16, multipliers=(1, 2))),
-        back=Translator(UNet(channels=3, out_channels=1, width=16, multipliers=(1, 2))),
-        judge_a=PatchGAN(channels=1, width=32, strided=2),
-        judge_b=PatchGAN(channels=3, width=32, strided=2),
+        there=Translator(sizes),
+        back=Translator(replace(sizes, channels=3, out_channels=1)),
+        judge_a=PatchGAN(channels=1, width=16, strided=2),
+        judge_b=PatchGAN(channels=3, width=16, strided=2),
         identity=0.0,
-        penalty=R1(gamma=0.001, every=16),
-        optimiser=Adam(generator_lr=1.5e-3, discriminator_lr=5e-4),
+        history=64,
+        optimiser=Adam(generator_lr=2e-3, discriminator_lr=5e-4),
+        images=16_000,
+        batch_size=16,
+        ema_half_life=2_000,
+        precision="fp32",
+        log_every=800,
+        checkpoint_every=1_600,
     )
 
 
@@ -316,4 +332,4 @@ def cycle_edges_veiled() -> CycleRecipe:
 
     ``gencore train translation.recipes.cycle_edges_veiled``: Not run yet.
     """
-    return replace(cycle_edges(), veil=0.1)
+    return replace(cycle_edges(), veil=0.2)

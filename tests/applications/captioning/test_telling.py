@@ -1,6 +1,7 @@
 """Searching for words: greedily, with beams, and by trying all; where the network looks; folders."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -78,10 +79,24 @@ def test_with_enough_beams_the_best_of_all_captions_is_found(longer):
 
 
 def test_length_counts():
-    """By the sum of logarithms shorter captions are preferred to those found by their mean."""
-    speaker, images = model(TINY), TINY.data.load("heldout").images
-    lengths = [(tell(speaker, images, search=Search(4, longer)).ids != END).sum().item() for longer in (0.0, 1.0)]
-    assert lengths[0] < lengths[1]
+    """An end has the probability 0.3, one word 0.6: no word costs least in all, two words cost least a word."""
+    speaker, images = model(short(TINY, 3)), TINY.data.load("heldout").images[:2]
+    with torch.no_grad():
+        for parameter in speaker[0].model.parameters():
+            parameter.zero_()
+        speaker[0].model.bias.fill_(math.log(0.1 / (TINY.network.words - 2)))
+        speaker[0].model.bias[END], speaker[0].model.bias[8] = math.log(0.3), math.log(0.6)
+    for longer, words in ((0.0, 0), (1.0, 2)):
+        told = tell(speaker, images, search=Search(4, longer))
+        assert told.ids.tolist() == [[8] * words + [END] * (3 - words)] * 2
+        torch.testing.assert_close(told.log_p, torch.full((2,), words * math.log(0.6) + math.log(0.3)))
+
+
+def test_the_scorer_says_how_probable_captions_are():
+    speaker, data = model(TINY), TINY.data.load("heldout")
+    found = captioning.scorer(speaker, batch_size=3)(data.images[:7], data.captions[:7])
+    ids = wording.encode(TINY.data, data.captions[:7], TINY.network.length)
+    torch.testing.assert_close(found, log_probability(speaker, data.images[:7], ids))
 
 
 def test_languages():
