@@ -13,7 +13,7 @@ def run(arguments: list[str]) -> None:
     """Print what a model says of a picture."""
     import tyro
 
-    from gencore import cli, families
+    from gencore import cli, families, zoo
     from gencore.applications import captioning
     from gencore.applications.captioning import fitting
     from gencore.cli.pictures import check_place, open_picture, write_picture
@@ -45,6 +45,11 @@ def run(arguments: list[str]) -> None:
     search = captioning.Search(options.beams)
     image = open_picture(options.picture)
     name = options.model or (FOR_SCENES if fitting.is_scene(image) else FOR_OTHERS)
+    if not options.model and name == FOR_OTHERS and name not in zoo.names():
+        raise InputError(
+            f"{options.picture}: no drawing of shapes, and {name}, which tells what emoji are, does not ship; train it by "
+            f"'gencore train captioning.recipes.{name}', and add --model runs/{name}"
+        )
     folder = cli.find(name)
     family, recipe = families.read(folder)
     if family is not captioning:

@@ -138,7 +138,10 @@ def _optimised(content, style, strength: float, steps: int):
 
 
 def _by_network(method: str, name: str | None, content, style, number: int, strength: float, device):
-    """Paint by a network of the zoo or of a run."""
+    """Paint by a network of the zoo or of a run, behind a progress bar that counts its layers."""
+    from torch import nn
+    from tqdm import tqdm
+
     from gencore import families
     from gencore.applications import style_transfer
     from gencore.cli import find
@@ -151,6 +154,10 @@ def _by_network(method: str, name: str | None, content, style, number: int, stre
     if family is not style_transfer or isinstance(recipe.network, AdaIN) != (method == "adain"):
         raise InputError(f"--model {name}: paints no pictures by the method {method}")
     model = families.load(folder, device)
-    if method == "adain":
-        return style_transfer.paint_like(model, content, style, strength)
-    return style_transfer.paint(model, content, number, strength)
+    layers = [layer for layer in model[0].model.modules() if isinstance(layer, nn.Conv2d)]
+    with tqdm(total=len(layers), unit="layer", disable=None, dynamic_ncols=True, desc="painting") as bar:
+        for layer in layers:
+            layer.register_forward_hook(lambda *_: bar.update() and None)  # what a hook returns would replace the output
+        if method == "adain":
+            return style_transfer.paint_like(model, content, style, strength)
+        return style_transfer.paint(model, content, number, strength)

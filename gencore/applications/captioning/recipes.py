@@ -99,7 +99,11 @@ class CaptioningRecipe:
 def caption_shapes() -> CaptioningRecipe:
     """Captions of pictures of shapes: what is there, how many, how large, and where.
 
-    Not run yet.
+    ``gencore train captioning.recipes.caption_shapes``: 154 seconds on an H200 that thirteen other runs used too. Of 1,000
+    held-out pictures, 98.6 % are told without a fault: every fact that is stated holds, and no object is left out. Of 1,000 with
+    a combination of colour and shape that training never shows, 95.9 %. Of the facts themselves 99.7 % and 98.8 % hold; relations
+    are the hardest, 98.0 % and 95.5 %. BLEU-4 with the one caption that each picture has is 0.45 in both cases: there are many
+    ways to say what is so.
     """
     return CaptioningRecipe(
         data=CAPTIONED,

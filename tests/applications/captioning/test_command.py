@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gencore import cli, families
+from gencore import cli, families, zoo
 from gencore.applications import captioning
 from gencore.applications.captioning import Search, tell
 from gencore.applications.captioning.fitting import fit_whole
@@ -32,6 +32,8 @@ def here(runs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     find = cli.find
     monkeypatch.setattr(cli, "find", lambda name: runs / name if (runs / name).is_dir() else find(name))
+    shipped = zoo.names()
+    monkeypatch.setattr(zoo, "names", lambda: [*shipped, "caption_emoji"])
     image = Shapes(size=64, images=1).load("train").images[0]
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "scene.png")
     Image.new("RGBA", (30, 90), (0, 0, 0, 0)).save(tmp_path / "clear.png")
@@ -96,3 +98,11 @@ def test_the_sheet_is_bright_where_the_map_is_large():
 def test_what_cannot_be_told_is_one_error(here, arguments, message):
     with pytest.raises(InputError, match=message):
         command.run(arguments)
+
+
+def test_a_model_that_does_not_ship_is_said_to(here, monkeypatch):
+    monkeypatch.setattr(zoo, "names", lambda: ["caption_shapes"])  # others than the two are not asked for here
+    with pytest.raises(InputError, match="grey.jpg: no drawing of shapes, and caption_emoji.*gencore train captioning.recipes.caption_emoji"):
+        command.run(["grey.jpg"])
+    command.run(["grey.jpg", "--model", "caption_emoji"])
+    command.run(["scene.png"])
