@@ -399,14 +399,16 @@ def text_shapes() -> DiffusionRecipe:
 
 
 def text_shapes_more() -> DiffusionRecipe:
-    """`text_shapes`, trained on in small batches, and mostly at much noise, where the caption decides.
+    """`text_shapes`, told also where each pixel lies, and trained on; mostly at much noise, where the caption decides.
 
     Not run yet.
     """
     recipe = text_shapes()
+    unet = replace(recipe.network.unet, channels=5, out_channels=3)
     return replace(
         recipe,
         data=replace(recipe.data, images=30_000),
+        network=replace(recipe.network, unet=unet, coordinates=True),
         start="text_shapes",
         objective=Denoising(LogisticNormalTimes(mean=0.7)),
         optimiser=AdamW(lr=1e-3, weight_decay=1e-2, beta2=0.99),
@@ -458,6 +460,7 @@ def text_emoji64() -> DiffusionRecipe:
         text_emoji(),
         data=Emoji(size=64),
         start=None,
+        sampling=Sampling("dpm_solver", steps=12, guidance=3.0),
         network=Latent(first, TextUNet(16, unet, _emoji_text(80), conditions=(3, 2))),
         optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=51_200, beta2=0.99),
         images=889_344,

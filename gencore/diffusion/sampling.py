@@ -34,7 +34,8 @@ def build(recipe: DiffusionRecipe) -> Networks:
 def begin(network: nn.Module, start: tuple[Networks, DiffusionRecipe] | None, name: str | None) -> None:
     """Give a network the weights of a trained one, wherever it has such a part; the others stay as they are.
 
-    Conditions are counted from the last: a network that reads captions in place of classes still knows the style.
+    Conditions are counted from the last: a network that reads captions in place of classes still knows the style. A
+    convolution that is given more channels begins with zeros for those that come after.
 
     Parameters
     ----------
@@ -65,9 +66,16 @@ def begin(network: nn.Module, start: tuple[Networks, DiffusionRecipe] | None, na
         known = trained.state_dict().get(f"{before}{table}{int(number) + later}{dot}{last}" if table else key)
         if known is not None and known.shape == value.shape:
             weights[key] = known
+        elif known is not None and _more_inputs(known.shape, value.shape):
+            weights[key] = torch.cat([known, value.new_zeros(value[:, known.shape[1] :].shape)], 1)
     if not weights:
         raise InputError(f"start: {name} has no part in common with this network")
     network.load_state_dict(own | weights)
+
+
+def _more_inputs(before: torch.Size, now: torch.Size) -> bool:
+    """Whether two shapes are those of a convolution that is given more channels now."""
+    return len(before) == len(now) == 4 and before[1] < now[1] and (before[0], *before[2:]) == (now[0], *now[2:])
 
 
 def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Networks, DiffusionRecipe]:

@@ -6,6 +6,9 @@ attend to, here by cross-attention (https://arxiv.org/abs/2112.10752, equation 1
 "not told", as guidance without a classifier needs it. Where a word is looked at, `attention_maps` shows: Hertz et al. 2022,
 "Prompt-to-prompt", https://arxiv.org/abs/2208.01626, section 3.
 
+Convolutions treat all places alike, and attention does not know where they lie; "at the left" then means little. Two more
+channels that hold each pixel's coordinates tell (Liu et al. 2018, "CoordConv", https://arxiv.org/abs/1807.03247).
+
 Deviations: the caption as a whole is the mean of its words' vectors, where GLIDE takes that of the last token; attention to
 words stands beside that among places, where GLIDE joins both.
 """
@@ -35,14 +38,20 @@ class TextUNet:
         The network that reads the caption; its width is the length of a word.
     conditions : tuple of int
         For each further condition, how many values it has.
+    coordinates : bool
+        Whether the U-Net is also given each pixel's coordinates, from -1 to 1: two more channels of its input, so that
+        ``unet.channels`` is that of the images and two, and ``unet.out_channels`` that of the images.
     """
 
     size: int = 32
     unet: UNet = UNet(3, embedding=128, patch=2, heads=4, context=96)
     text: TextEncoder = TextEncoder()
     conditions: tuple[int, ...] = ()
+    coordinates: bool = False
 
     def __post_init__(self) -> None:
+        if self.coordinates and self.unet.out_channels != self.unet.channels - 2:
+            raise InputError(f"unet.out_channels {self.unet.out_channels}: with coordinates it is two fewer than unet.channels")
         if self.size % self.unet.divisor:
             raise InputError(f"size {self.size}: this U-Net takes multiples of {self.unet.divisor}")
         if self.unet.embedding < 2 or self.unet.embedding % 2:
@@ -56,7 +65,7 @@ class TextUNet:
     @property
     def channels(self) -> int:
         """Channels of the images."""
-        return self.unet.channels
+        return self.unet.channels - 2 * self.coordinates
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -85,6 +94,9 @@ class TextUNetNetwork(nn.Module):
         self.teller = Teller(config.conditions, config.unet.embedding)
         self.whole = nn.Linear(config.unet.context, config.unet.embedding)
         self.unet = UNetNetwork(config.unet)
+        line = torch.linspace(-1, 1, config.size)
+        places = torch.stack([line.expand(config.size, -1), line[:, None].expand(-1, config.size)])  # (2, H, W): x, then y
+        self.register_buffer("where", places if config.coordinates else None, persistent=False)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return ``(B, C, H, W)`` for noised images ``(B, C, H, W)``, times ``(B,)`` in [0, 1] and what is told.
@@ -110,6 +122,8 @@ class TextUNetNetwork(nn.Module):
             raise InputError(f"conditions {tuple(cond.shape)}: this network takes {wanted}, {length} for the caption")
         words = self.text(cond[:, :length])  # (B, L, context)
         embedding = self.teller(t, cond[:, length:]) + self.whole(words.mean(1))  # (B, embedding)
+        if self.where is not None:
+            x_t = torch.cat([x_t, self.where.expand(len(x_t), -1, -1, -1).to(x_t)], 1)  # (B, C + 2, H, W)
         return self.unet(x_t, embedding, words)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
-from gencore.applications.editing.sdedit import sdedit
+from gencore.applications.editing.drawings import sdedit
 from gencore.applications.palette import Holes, Networks, PaletteRecipe, guided, to_picture
 from gencore.data import to_float, to_uint8
 from gencore.data.resize import overlaps

@@ -32,7 +32,8 @@ def here(runs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     find = cli.find
     monkeypatch.setattr(cli, "find", lambda name: runs / name if (runs / name).is_dir() else find(name))
-    monkeypatch.setattr(zoo, "names", lambda: ["caption_shapes", "caption_emoji"])
+    shipped = zoo.names()
+    monkeypatch.setattr(zoo, "names", lambda: [*shipped, "caption_emoji"])
     image = Shapes(size=64, images=1).load("train").images[0]
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "scene.png")
     Image.new("RGBA", (30, 90), (0, 0, 0, 0)).save(tmp_path / "clear.png")
@@ -100,7 +101,7 @@ def test_what_cannot_be_told_is_one_error(here, arguments, message):
 
 
 def test_a_model_that_does_not_ship_is_said_to(here, monkeypatch):
-    monkeypatch.setattr(zoo, "names", lambda: ["caption_shapes"])
+    monkeypatch.setattr(zoo, "names", lambda: ["caption_shapes"])  # others than the two are not asked for here
     with pytest.raises(InputError, match="grey.jpg: no drawing of shapes, and caption_emoji.*gencore train captioning.recipes.caption_emoji"):
         command.run(["grey.jpg"])
     command.run(["grey.jpg", "--model", "caption_emoji"])

@@ -7,7 +7,7 @@ import torch
 
 from gencore import autoregressive, diffusion, zoo
 from gencore.applications.inpainting import complete, is_prefix, repaint_pictures, untrained
-from gencore.applications.inpainting.repaint import evaluations, jumps
+from gencore.applications.inpainting.resampling import evaluations, jumps
 from gencore.data import Digits, to_float
 from gencore.errors import InputError
 from tests.diffusion.test_loop import TINY
