@@ -218,7 +218,7 @@ def heldout_pairs(model: tuple[Networks, SuperResolutionRecipe], count: int) -> 
 
 @functools.cache
 def photos_of(split: Split) -> tuple[Picture, ...]:
-    """Return the whole photographs of a split of `gencore.data.Photos`; they are decoded once and then shared."""
+    """Return the whole photographs of a split of `gencore.data.photos.Photos`; they are decoded once and then shared."""
     return tuple(each for place, each in enumerate(photographs()) if (place % EVERY == FIRST) == (split == "heldout"))
 
 
