@@ -47,13 +47,13 @@ def run(arguments: list[str]) -> None:
     name = options.model or (FOR_SCENES if fitting.is_scene(image) else FOR_OTHERS)
     if not options.model and name == FOR_OTHERS and name not in zoo.names():
         raise InputError(
-            f"{options.picture}: no drawing of shapes, and {name}, which tells what emoji are, does not ship; train it by "
-            f"'gencore train captioning.recipes.{name}', and add --model runs/{name}"
+            f"{options.picture}: no drawing of shapes, and {name}, which tells what emoji are, does not ship; "
+            f"train it by 'gencore train captioning.recipes.{name}', and add --model runs/{name}"
         )
     folder = cli.find(name)
     family, recipe = families.read(folder)
     if family is not captioning:
-        raise InputError(f"--model {name}: says nothing of pictures; name a captioner, such as {FOR_SCENES} or {FOR_OTHERS}")
+        raise InputError(f"--model {name}: says nothing of pictures; name a captioner, such as {FOR_SCENES}")
     if options.language not in recipe.languages:
         raise InputError(f"--language {options.language}: {name} writes {', '.join(recipe.languages)}")
     model = families.load(folder, devices.pick_device(options.device))
@@ -74,6 +74,7 @@ def sheet(image, maps):
     from torch.nn.functional import interpolate
 
     large = interpolate(image[None].float(), size=(TILE, TILE), mode="nearest")[0]
-    light = interpolate((maps / maps.amax((1, 2), keepdim=True))[:, None], size=(TILE, TILE), mode="bilinear")  # (M, 1, T, T)
+    shares = maps / maps.amax((1, 2), keepdim=True)
+    light = interpolate(shares[:, None], size=(TILE, TILE), mode="bilinear")  # (M, 1, T, T)
     tiles = [large, *(large * (LEAST + (1 - LEAST) * light))]
     return torch.cat(tiles, 2).round().to(torch.uint8)

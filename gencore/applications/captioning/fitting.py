@@ -15,7 +15,7 @@ _FRAME = 1 / 32  # how much of a side an emoji's margin takes, as in the picture
 
 
 def fit_whole(image: Tensor, size: int, trim: bool = False) -> Tensor:
-    """Make a picture square by adding what its edge shows, then small or large as is needed; nothing is cut off or stretched.
+    """Make a picture square by adding what its edge shows, in the size wanted; nothing is cut off or stretched.
 
     Parameters
     ----------

@@ -54,7 +54,8 @@ class Search:
         How many beginnings are kept while a caption is written; with 1, the likeliest word is taken each time.
     longer : float
         Captions are compared by their log-probability over their number of words to this power (Wu et al. 2016,
-        https://arxiv.org/abs/1609.08144, section 7, without the constant 5); with 0, short ones are preferred, for each word costs.
+        https://arxiv.org/abs/1609.08144, section 7, without the constant 5); with 0, short ones are preferred, for each
+        word costs.
     """
 
     beams: int = 1
@@ -143,8 +144,8 @@ def _search(
 ) -> tuple[Tensor, Tensor]:
     """Return the captions found, int64 ``(B, L)``, and their log-probabilities, ``(B,)``; forbidden words are not used.
 
-    The beams of a picture are rows that stand together. One that has ended goes on as it is, at no cost, and competes with
-    those that are still written by what it would count at the end.
+    The beams of a picture are rows that stand together. One that has ended goes on as it is, at no cost, and competes
+    with those that are still written by what it would count at the end.
     """
     batch, beams, length = len(x), search.beams, network.config.length
     places = network.picture(x).repeat_interleave(beams, 0)  # (B * k, N, width)
@@ -204,8 +205,8 @@ def log_probability(model: Model, images: Tensor, ids: Tensor, language: Languag
 def scorer(model: Model, batch_size: int = 250) -> Callable[[Tensor, Sequence[str]], Tensor]:
     """Return ``scorer(images, captions) -> (N,)``: how probable each caption is, its picture given, in nats.
 
-    For `gencore.applications.text_to_image.rerank.best_of`: of several pictures drawn for a caption, which is most likely to be
-    told in these words? Captions are in English.
+    For `gencore.applications.text_to_image.rerank.best_of`: of several pictures drawn for a caption, which is most
+    likely to be told in these words? Captions are in English.
     """
 
     def score(images: Tensor, captions: Sequence[str]) -> Tensor:
