@@ -118,7 +118,7 @@ def test_what_optimisation_minimises():
     close(loss.total, expected[0], 1e-5)
 
 
-@equation("STY.7", r"\mathrm{AdaIN}(h) = d'\, \frac{h - m}{d} + m'")
+@equation("STY.7", r"\mathrm{AdaIN}(h, a) = d'\, \frac{h - m}{d} + m'")
 def test_adaptive_instance_normalisation():
     """(STY.7), but for what is added to variances."""
     h, a = 2 * noise(1, 2, 5, 6) + 1, noise(1, 2, 4, 3, seed=1) - 3
@@ -128,7 +128,7 @@ def test_adaptive_instance_normalisation():
         close(adain(h.float(), a.float())[0, c].double(), wanted * (h[0, c] - m) / d + other, 1e-4)
 
 
-@equation("STY.8", r"W^2 = \mathbb E\big[(\mathrm{AdaIN}(h) - h)^2\big] = (m - m')^2 + (d - d')^2")
+@equation("STY.8", r"W^2 = \mathbb E\big[(\mathrm{AdaIN}(h, a) - h)^2\big] = (m - m')^2 + (d - d')^2")
 def test_what_moving_a_normal_law_costs():
     """(STY.8): by the map itself, and by the quantiles of two normal laws."""
     (wasserstein,) = load(CHAPTER, "wasserstein")
@@ -197,7 +197,7 @@ def test_shares_of_a_style_and_of_the_photograph():
     close(mixture(torch.tensor([1]), torch.tensor([0.3]), 4), torch.tensor([[0.0, 0.3, 0.0, 0.7]]), 1e-6)
 
 
-@equation("STY.13", r"t = (1 - a)\, h(p) + a\, \mathrm{AdaIN}\big(h(p)\big)")
+@equation("STY.13", r"t = (1 - a)\, h(p) + a\, \mathrm{AdaIN}\big(h(p), h(s)\big)")
 def test_part_of_the_way():
     """(STY.13)."""
     h, s = noise(1, 3, 4, 4).float(), 2 * noise(1, 3, 5, 5, seed=1).float() + 1
