@@ -3,7 +3,7 @@
     python book/web/draw_front.py
 
 - ``drawn.png``: how two models of the zoo came to draw, from their replays.
-- ``front-*.png``: figures of chapters, as their notebooks hold them.
+- ``front-*.png`` and ``front-*.jpeg``: figures of chapters, as their notebooks hold them.
 - ``map.svg``: which chapter needs which, from the links in the chapters' "You need" lines.
 """
 
@@ -32,6 +32,8 @@ FIGURES = {  # name on the front page: chapter and cell
     "latent": ("diffusion/latent-diffusion", "remember"),
     "styles": ("vae/latent-space", "styles-figure"),
     "tokens": ("autoregressive/discrete-tokens", "first-figure"),
+    "paintings": ("applications/style-transfer", "wall-figure"),
+    "larger": ("applications/super-resolution", "showpiece"),
 }
 BOX, GAP, LINE = (150, 44), (46, 20), 15  # of the map, in pixels: size of a box, space between, height of a text line
 
@@ -57,11 +59,13 @@ def drawn() -> Image.Image:
     return page.quantize(192, dither=Image.Dither.NONE)
 
 
-def figure(chapter: str, cell_id: str) -> bytes:
-    """Return the PNG that a cell of a chapter shows."""
+def figure(chapter: str, cell_id: str) -> tuple[str, bytes]:
+    """Return the picture that a cell of a chapter shows: its format, ``"png"`` or ``"jpeg"``, and the file."""
     cells = read_notebook(ROOT / "notebooks" / f"{chapter}.ipynb").cells
     outputs = next(cell.outputs for cell in cells if cell.id == cell_id)
-    return base64.b64decode(next(o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})))
+    shown = ((kind, o.data[f"image/{kind}"]) for o in outputs for kind in ("png", "jpeg") if f"image/{kind}" in o.get("data", {}))
+    kind, text = next(shown)
+    return kind, base64.b64decode(text)
 
 
 def needs(path: Path) -> list[str]:
@@ -135,7 +139,8 @@ def _wrapped(text: str, width: int = 21) -> list[str]:
 def main() -> None:
     drawn().save(STATIC / "drawn.png", optimize=True)
     for name, (chapter, cell) in FIGURES.items():
-        (STATIC / f"front-{name}.png").write_bytes(figure(chapter, cell))
+        kind, picture = figure(chapter, cell)
+        (STATIC / f"front-{name}.{kind}").write_bytes(picture)
     (STATIC / "map.svg").write_text(chapter_map(), "utf-8")
 
 

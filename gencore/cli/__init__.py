@@ -22,6 +22,7 @@ USAGE = """usage: gencore COMMAND ...
   gencore restyle PHOTO --out FILE.png      paint a picture in another style
   gencore upscale PHOTO --out FILE.png      make a picture larger
   gencore inpaint PHOTO --mask MASK --out FILE.png   fill what the mask covers
+  gencore edit PICTURE "make the star large" --out FILE.png   change a picture of shapes as you say
   gencore translate PICTURE --out FILE.png  draw a picture in another way, such as from its edges
   gencore caption PICTURE                   say what a picture shows
 
@@ -35,6 +36,7 @@ APPLICATIONS = {
     "restyle": "style_transfer",
     "upscale": "super_resolution",
     "inpaint": "inpainting",
+    "edit": "editing",
     "translate": "translation",
     "caption": "captioning",
 }

@@ -18,8 +18,9 @@ STYLES = {  # names of the paintings that ship, in their order
 # for (gatys: a minute or two), and what needs no more than some 4 GB of memory.
 LONGEST = {"gatys": (384, 1024), "feed_forward": (1600, 2400), "adain": (1024, 1600)}
 LEAST = 16
-SEEN_AT, SHOWN_AT = 256, 320  # shorter sides of photographs and of paintings that go together, as in training
+SHOWN_AT = 320  # most of a style's shorter side in pixels, as in training: it decides how broad strokes are
 MODELS = {"feed_forward": "van_gogh", "adain": "any_style"}
+STRENGTH = {"feed_forward": 0.5, "adain": 1.0, "gatys": 1.0}  # if nothing else is asked for
 WEIGHT = 100.0  # of the style, for gatys at strength 1
 
 
@@ -51,8 +52,8 @@ def run(arguments: list[str]) -> None:
         default the first that can do what is asked."""
         model: str | None = None
         """A model of the zoo, or the folder of a run, in place of the method's own."""
-        strength: float = 1.0
-        """How much of the style, from 0 to 1."""
+        strength: float | None = None
+        """How much of the style, from 0 to 1; by default 0.5 for feed_forward, whose strokes cover much, else 1."""
         size: int | None = None
         """Longer side of the painting in pixels; by default the picture's own, up to what the method paints in seconds.
         Strokes have the same number of pixels at any size, so a smaller painting has broader ones."""
@@ -76,8 +77,9 @@ def run(arguments: list[str]) -> None:
         raise InputError("--style-picture: the method feed_forward knows only its own paintings; take adain or gatys")
     if method == "gatys" and options.model:
         raise InputError("--model: the method gatys needs none")
-    if not 0 <= options.strength <= 1:
-        raise InputError(f"--strength {options.strength}: must be from 0 to 1")
+    strength = STRENGTH[method] if options.strength is None else options.strength
+    if not 0 <= strength <= 1:
+        raise InputError(f"--strength {strength}: must be from 0 to 1")
     if not 1 <= options.steps <= 10_000:
         raise InputError(f"--steps {options.steps}: must be from 1 to 10,000")
     usual, most = LONGEST[method]
@@ -95,16 +97,15 @@ def run(arguments: list[str]) -> None:
     if options.size is None and own > usual:
         height, width = content.shape[2:]
         print(f"{options.photo}: painted at {width}x{height}; --size paints up to {most:,} pixels on the longer side")
-    # Strokes as broad as in training: pictures of styles are shown as much larger than photographs as there.
     shorter = min(style.shape[2:])
     style = _resized(style, round(max(style.shape[2:]) * min(1.0, SHOWN_AT / shorter)))
     if method == "gatys":
-        painted = _optimised(content.to(device), style.to(device), options.strength, options.steps)
+        painted = _optimised(content.to(device), style.to(device), strength, options.steps)
     else:
-        painted = _by_network(method, options.model, content, style, number, options, device)
+        painted = _by_network(method, options.model, content, style, number, strength, device)
     write_picture(options.out, to_uint8(painted[0].cpu()))
     told = options.style_picture or STYLES[list(STYLES)[number]]
-    print(f"{options.out}: {options.photo} in the style of {told}, by {method}, strength {options.strength:g}")
+    print(f"{options.out}: {options.photo} in the style of {told}, by {method}, strength {strength:g}")
 
 
 def _resized(x, longer: int):
@@ -136,8 +137,11 @@ def _optimised(content, style, strength: float, steps: int):
     return canvas.picture
 
 
-def _by_network(method: str, name: str | None, content, style, number: int, options, device):
-    """Paint by a network of the zoo or of a run."""
+def _by_network(method: str, name: str | None, content, style, number: int, strength: float, device):
+    """Paint by a network of the zoo or of a run, behind a progress bar that counts its layers."""
+    from torch import nn
+    from tqdm import tqdm
+
     from gencore import families
     from gencore.applications import style_transfer
     from gencore.cli import find
@@ -150,6 +154,10 @@ def _by_network(method: str, name: str | None, content, style, number: int, opti
     if family is not style_transfer or isinstance(recipe.network, AdaIN) != (method == "adain"):
         raise InputError(f"--model {name}: paints no pictures by the method {method}")
     model = families.load(folder, device)
-    if method == "adain":
-        return style_transfer.paint_like(model, content, style, options.strength)
-    return style_transfer.paint(model, content, number, options.strength)
+    layers = [layer for layer in model[0].model.modules() if isinstance(layer, nn.Conv2d)]
+    with tqdm(total=len(layers), unit="layer", disable=None, dynamic_ncols=True, desc="painting") as bar:
+        for layer in layers:
+            layer.register_forward_hook(lambda *_: bar.update() and None)  # what a hook returns would replace the output
+        if method == "adain":
+            return style_transfer.paint_like(model, content, style, strength)
+        return style_transfer.paint(model, content, number, strength)

@@ -105,7 +105,7 @@ class Figures:
 
 
 def sample_poses(count: int, generator: torch.Generator) -> Tensor:
-    """Draw poses, float32 ``(count, 13)``: angles uniform in `ANGLES`, sizes in `SIZES`, the place uniform where there is room.
+    """Draw poses, float32 ``(count, 13)``: angles uniform in `ANGLES`, sizes in `SIZES`, places where there is room.
 
     A pose that needs more room than there is makes its figure smaller.
     """

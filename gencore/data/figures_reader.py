@@ -101,7 +101,7 @@ def _read(x: Tensor, outfits: Tensor, start: Tensor) -> Reading:
 
 
 def _read_outfits(x: Tensor, pose: Tensor) -> Tensor:
-    """Return the nearest colours of parts, int64 ``(N, 4)``: those that, mixed as in a drawing of the pose, give the picture."""
+    """Return the nearest colours of parts, int64 ``(N, 4)``: those that, mixed as the pose is drawn, give the picture."""
     parts = torch.eye(8).expand(len(x), -1, -1)
     shares = paint(pose, parts, SIZE).flatten(2)  # (N, 8, 1024): how much of each part each pixel shows
     together = shares @ shares.mT + RIDGE * torch.eye(8)  # (N, 8, 8)

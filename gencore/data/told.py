@@ -5,7 +5,7 @@ mirrored, of which the network is told by a last condition of two values) and ``
 network; that number itself means "not told").
 
 A caption is a condition too, and the first one: a row of ``captions.length`` word numbers below ``captions.words``, a column
-each. Not to be told is the empty caption, a row of `gencore.data.wording.END`. A data set may word a picture in several ways,
+each. Not to be told is the empty caption, a row of ``gencore.data.wording.END``. A data set may word a picture in several ways,
 such as emoji in two languages; which of them the network reads is drawn whenever it sees the picture.
 """
 

@@ -2,7 +2,7 @@
 
 Shapes have one caption each, in the words of their grammar. Emoji have names and tags in English, read word by word, and in
 Chinese, read character by character; only words that training symbols have get a number, all others are `UNKNOWN`. A row ends
-with `END`, which fills the rest of it; the empty caption is a row of `END` alone.
+with ``END``, which fills the rest of it; the empty caption is a row of ``END`` alone.
 """
 
 import difflib
@@ -95,7 +95,7 @@ def encode(data: Emoji | Shapes, texts: Sequence[str], length: int) -> Tensor:
 
 
 def decode(data: Emoji | Shapes, ids: Tensor) -> list[str]:
-    """Return the words of one row of numbers, up to the first `END`."""
+    """Return the words of one row of numbers, up to the first ``END``."""
     words = vocabulary(data)
     numbers = [int(i) for i in ids]
     return [words[i] for i in numbers[: numbers.index(END) if END in numbers else None]]

@@ -1,5 +1,7 @@
 """From noise to pictures, and from a folder to networks."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -197,15 +199,18 @@ def walk(denoise: Denoise, process: Process, how: Sampling, noise: Tensor) -> Te
     def held(x_t: Tensor, t: Tensor) -> Tensor:
         return denoise(x_t, t).clamp(-1, 1)
 
-    chosen = held if how.clip else denoise
+    return sampler(how, fresh)(held if how.clip else denoise, process, times, start)
+
+
+def sampler(how: Sampling, fresh: samplers.Noise) -> Callable[[Denoise, Process, Tensor, Tensor], Tensor]:
+    """Return the sampler that is meant, ``sampler(denoise, process, times, x)``; ``fresh`` gives the noise of its steps."""
     if how.sampler == "ancestral":
-        return samplers.ancestral(chosen, process, times, start, fresh)
+        return functools.partial(samplers.ancestral, noise=fresh)
     if how.sampler == "consistency":
-        return samplers.consistency(chosen, process, times, start, fresh)
+        return functools.partial(samplers.consistency, noise=fresh)
     if how.sampler == "ddim":
-        return samplers.ddim(chosen, process, times, start, fresh, how.eta)
-    plain = {"euler": samplers.euler, "heun": samplers.heun, "dpm_solver": samplers.dpm_solver}
-    return plain[how.sampler](chosen, process, times, start)
+        return functools.partial(samplers.ddim, noise=fresh, eta=how.eta)
+    return {"euler": samplers.euler, "heun": samplers.heun, "dpm_solver": samplers.dpm_solver}[how.sampler]
 
 
 def measure(model: tuple[Networks, DiffusionRecipe]) -> list[dict]:

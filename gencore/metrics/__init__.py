@@ -6,7 +6,8 @@
 
 The digit classifier is trained here too: `train`, `load` and `measure` are the doors that each family has.
 
-`adherence` asks whether pictures of shapes show what their captions say, fact by fact; the answer is exact.
+`adherence` asks whether pictures of shapes show what their captions say, fact by fact; the answer is exact. `bleu`
+compares texts with references.
 
 `psnr`, `ssim` and `PerceptualDistance` compare pictures pair by pair. `mutual_information_gap` asks whether the
 coordinates of a code follow the known factors of the pictures one by one. `slant` and `width` measure how a digit is
@@ -17,6 +18,7 @@ training of autoencoders, is stated on the cards of those models.
 """
 
 from gencore.metrics.adherence import Share, adherence, measure_adherence, new_captions
+from gencore.metrics.bleu import bleu
 from gencore.metrics.density_coverage import DensityCoverage, density_coverage
 from gencore.metrics.disentanglement import mutual_information, mutual_information_gap
 from gencore.metrics.energy import energy_distance
@@ -47,6 +49,7 @@ __all__ = [
     "Share",
     "SqueezeNetFeatures",
     "adherence",
+    "bleu",
     "cubic_kernel",
     "density_coverage",
     "energy_distance",

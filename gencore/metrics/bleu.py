@@ -1,7 +1,7 @@
 """BLEU: Papineni et al. 2002, "BLEU: a method for automatic evaluation of machine translation".
 
-https://aclanthology.org/P02-1040, section 2.3: which share of a text's runs of one to four words occur in a reference, and a
-penalty if the text is shorter than the reference. Counted over a whole set of texts, not text by text.
+https://aclanthology.org/P02-1040, section 2.3: which share of a text's runs of one to four words occur in a reference,
+and a penalty if the text is shorter than the reference. Counted over a whole set of texts, not text by text.
 """
 
 import math
@@ -59,7 +59,8 @@ def precisions(
     Parameters and errors as for `bleu`.
     """
     if len(candidates) != len(references) or not candidates or not all(references):
-        raise InputError(f"{len(candidates)} texts and {len(references)} sets of references: give each text at least one")
+        given = f"{len(candidates)} texts and {len(references)} sets of references"
+        raise InputError(f"{given}: give each text at least one")
     if order < 1:
         raise InputError(f"order {order}: must be 1 or more")
     shares = []

@@ -1,11 +1,12 @@
 """A caption and its picture as one sentence: Ramesh et al. 2021, "Zero-shot text-to-image generation" (DALL-E).
 
-https://arxiv.org/abs/2102.12092, section 2.2: the caption's tokens come first, the picture's codes follow, and one causal
-transformer learns what comes next, words and codes alike. A code sees the whole caption and all codes before it.
+https://arxiv.org/abs/2102.12092, section 2.2: the caption's tokens come first, the picture's codes follow, and one
+causal transformer learns what comes next, words and codes alike. A code sees the whole caption and all codes before it.
 
-Deviations: words are the tokens, not pieces of words; all attention is full, where the paper's looks along rows and columns;
-what follows a caption's end is the same token in every place, and the loss leaves it out; codes know those around them by a
-small convolution, as in `gencore.networks.image_transformer`, whose tokens, stack and head this network takes.
+Deviations: words are the tokens, not pieces of words; all attention is full, where the paper's looks along rows and
+columns; what follows a caption's end is the same token in every place, and the loss leaves it out; codes know those
+around them by a small convolution, as in `gencore.networks.image_transformer`, whose tokens, stack and head this
+network takes.
 """
 
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class CaptionTransformer:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: must be 1 or more")
         if self.picture.grid.conditions:
-            raise InputError(f"picture.grid.conditions {self.picture.grid.conditions}: a caption is all that is told; leave them out")
+            given = self.picture.grid.conditions
+            raise InputError(f"picture.grid.conditions {given}: a caption is all that is told; leave them out")
 
     @property
     def grid(self) -> Grid:
@@ -79,7 +81,7 @@ class CaptionTransformerNetwork(nn.Module):
     def forward(
         self, symbols: Tensor, cond: Tensor, u: Tensor | None = None, words: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return what is said of each symbol, ``(B, levels, H, W)``, and on request of each word, ``(B, length, words)``.
+        """Return what is said of each symbol, ``(B, levels, H, W)``, and on request of words, ``(B, length, words)``.
 
         Parameters
         ----------
@@ -107,7 +109,7 @@ class CaptionTransformerNetwork(nn.Module):
         return (logits, self.head(h[:, : length - 1])) if words else logits
 
     def incremental(self, symbols: Tensor, cond: Tensor) -> At:
-        """Return ``at(row, column) -> (B, levels)``; see `gencore.networks.symbols`. The caption is read once, before."""
+        """Return ``at(row, column) -> (B, levels)``; see `gencore.networks.symbols`. The caption is read before."""
         check_symbols(self.config.grid, symbols)
         caption = self._caption(cond)
         batch, length, body = len(caption), caption.shape[1], self.picture.body

@@ -1,12 +1,12 @@
 """Pictures to words: Xu et al. 2015, "Show, attend and tell", with the decoder of Vaswani et al. 2017.
 
-https://arxiv.org/abs/1502.03044, sections 3.1 and 4.2 ("soft" attention): a caption is written word by word, and before each
-word the network looks at the places of the picture, at all of them at once, with weights that sum to 1.
-https://arxiv.org/abs/1706.03762, section 3: what remembers the words before is a causal transformer in place of the paper's LSTM,
-and it looks at the picture by cross-attention in each of its blocks, with several heads.
+https://arxiv.org/abs/1502.03044, sections 3.1 and 4.2 ("soft" attention): a caption is written word by word, and before
+each word the network looks at the places of the picture, at all of them at once, with weights that sum to 1.
+https://arxiv.org/abs/1706.03762, section 3: what remembers the words before is a causal transformer in place of the
+paper's LSTM, and it looks at the picture by cross-attention in each of its blocks, with several heads.
 
-Deviations: nothing asks that each place be looked at equally often over a caption (equation 14 of the paper); the vectors that
-read words also write them (Press & Wolf 2017, https://arxiv.org/abs/1608.05859).
+Deviations: nothing asks that each place be looked at equally often over a caption (equation 14 of the paper); the
+vectors that read words also write them (Press & Wolf 2017, https://arxiv.org/abs/1608.05859).
 """
 
 from dataclasses import dataclass
@@ -140,7 +140,7 @@ class CaptionerNetwork(nn.Module):
         return linear(h, self.table.weight, self.bias)
 
     def looks(self, x: Tensor, captions: Tensor, language: Tensor) -> Tensor:
-        """Return where the network looks before each word of a caption, ``(B, length, side, side)``; each map sums to 1.
+        """Return where the network looks before each word, ``(B, length, side, side)``; each map sums to 1.
 
         The mean over blocks and heads. Parameters as for `forward`.
         """
@@ -155,6 +155,7 @@ class CaptionerNetwork(nn.Module):
     def _tokens(self, captions: Tensor, language: Tensor) -> Tensor:
         """Return the tokens that are read, ``(B, length, width)``: a beginning, then each word but the last."""
         if captions.shape[1:] != (self.config.length,):
-            raise InputError(f"captions {tuple(captions.shape)}: this network writes rows of {self.config.length} words")
+            given = tuple(captions.shape)
+            raise InputError(f"captions {given}: this network writes rows of {self.config.length} words")
         before = torch.cat([self.begin(language)[:, None], self.table(captions[:, :-1])], 1)
         return before + self.order

@@ -1,11 +1,12 @@
-"""Pictures and captions in one space: Radford et al. 2021, "Learning transferable visual models from natural language supervision".
+"""Pictures and captions in one space: Radford et al. 2021 (CLIP).
 
-https://arxiv.org/abs/2103.00020 (CLIP), section 2.3 and figure 3: one network turns a picture into a unit vector, another one a
-caption, and the cosine between the two says how well they fit, in units of a learned temperature.
+"Learning transferable visual models from natural language supervision", https://arxiv.org/abs/2103.00020, section 2.3
+and figure 3: one network turns a picture into a unit vector, another one a caption, and the cosine between the two says
+how well they fit, in units of a learned temperature.
 
-Deviations: what looks at the picture is a small convolutional network with a transformer on top, and its vector is the mean over
-places; captions are read without hiding later words from earlier ones, and the vector is, as in the paper, that of the token
-that ends the caption.
+Deviations: what looks at the picture is a small convolutional network with a transformer on top, and its vector is the
+mean over places; captions are read without hiding later words from earlier ones, and the vector is, as in the paper,
+that of the token that ends the caption.
 """
 
 import math

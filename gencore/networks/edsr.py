@@ -8,7 +8,7 @@ pixels. It is SRResNet (Ledig et al. 2017, https://arxiv.org/abs/1609.04802) wit
 Deviations: the network adds its output to the bicubic enlargement, and starts as that, since its last convolution starts at
 zero (Kim et al. 2016, https://arxiv.org/abs/1511.04587, learn such a residual); it goes from the small size to the large
 one in one step, also where the paper takes two of x2, and with ``finish`` channels in place of all; the sizes are those
-that this book trains, an eightieth of the paper's.
+that this book trains, a seventieth of the paper's.
 """
 
 from dataclasses import dataclass

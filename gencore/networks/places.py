@@ -1,12 +1,12 @@
 """A picture as a row of vectors, one for each place: the annotation vectors of Xu et al. 2015, "Show, attend and tell".
 
-https://arxiv.org/abs/1502.03044, section 3.1.1: the vectors are taken from a convolutional network before anything merges its
-places, so that who reads them can look at some parts of the picture and pass over others.
+https://arxiv.org/abs/1502.03044, section 3.1.1: the vectors are taken from a convolutional network before anything
+merges its places, so that who reads them can look at some parts of the picture and pass over others.
 
-Deviations: the network is the encoder of `gencore.networks.autoencoder`, trained with who reads it; each place's vector also says
-which place it is; and places may look at each other by a transformer before they are read, as in Dosovitskiy et al. 2021, "An
-image is worth 16x16 words", https://arxiv.org/abs/2010.11929, section 3.1, whose patches come from a convolutional network
-there, too ("hybrid architecture").
+Deviations: the network is the encoder of `gencore.networks.autoencoder`, trained with who reads it; each place's vector
+also says which place it is; and places may look at each other by a transformer before they are read, as in Dosovitskiy
+et al. 2021, "An image is worth 16x16 words", https://arxiv.org/abs/2010.11929, section 3.1, whose patches come from a
+convolutional network there, too ("hybrid architecture").
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,9 @@ class Places:
         By which places look at each other; of the same width.
     """
 
-    encoder: Autoencoder = Autoencoder(size=32, channels=3, latent=96, flat=False, width=32, multipliers=(1, 2), patch=2)
+    encoder: Autoencoder = Autoencoder(
+        size=32, channels=3, latent=96, flat=False, width=32, multipliers=(1, 2), patch=2
+    )
     transformer: Transformer | None = None
 
     def __post_init__(self) -> None:
@@ -40,7 +42,8 @@ class Places:
             raise InputError("encoder: must have flat=False, a vector for each place, and no classes")
         if self.transformer is not None:
             if self.transformer.width != self.width:
-                raise InputError(f"transformer.width {self.transformer.width}: must be {self.width}, the encoder's latent")
+                given = self.transformer.width
+                raise InputError(f"transformer.width {given}: must be {self.width}, the encoder's latent")
             if self.transformer.context or self.transformer.causal:
                 raise InputError("transformer: places see all of each other and nothing else; no context, not causal")
 

@@ -292,7 +292,10 @@ def vq_digits() -> VAERecipe:
 def vq_shapes() -> VAERecipe:
     """VQ-VAE of scenes of up to four shapes: 8x8 codes out of 256, the picture's words in `words_shapes`.
 
-    Not run yet.
+    ``gencore train vae.recipes.vq_shapes``: 113 seconds on an H200 that thirteen other runs used too. Held-out scenes, each with
+    a combination of colour and shape that training never shows: 33.6 dB, SSIM 0.954, at 512 bits a picture; of 7,480 facts of
+    their captions 2.2 % are no longer shown (0.7 % denied, 1.4 % left open). Of scenes with usual combinations 0.5 % of 7,469
+    are lost: what draws from these codes cannot do better.
     """
     autoencoder = Autoencoder(size=32, channels=3, latent=8, flat=False, width=40, multipliers=(1, 2), patch=2)
     return replace(
@@ -301,7 +304,6 @@ def vq_shapes() -> VAERecipe:
         network=VQ(autoencoder, Codebook(256)),
         optimiser=AdamW(lr=2e-3, weight_decay=1e-3, beta2=0.99),
         images=150_016,
-        batch_size=64,
         precision="fp32",
     )
 

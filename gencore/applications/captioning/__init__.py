@@ -4,7 +4,7 @@ from gencore.applications.captioning.loop import train
 from gencore.applications.captioning.measuring import Returned, Truth, measure, names, there_and_back, truth
 from gencore.applications.captioning.objectives import Draw, Networks, NextWord
 from gencore.applications.captioning.recipes import CaptioningRecipe
-from gencore.applications.captioning.telling import Search, Told, load, log_probability, looks, tell
+from gencore.applications.captioning.telling import Search, Told, load, log_probability, looks, scorer, tell
 
 __all__ = [
     "CaptioningRecipe",
@@ -20,6 +20,7 @@ __all__ = [
     "looks",
     "measure",
     "names",
+    "scorer",
     "tell",
     "there_and_back",
     "train",

@@ -14,7 +14,7 @@ from gencore.training import rng
 
 WHITE = 1.0  # what surrounds an emoji
 
-# A name with one of these says a direction or a time, and some groups of symbols hold writing or mean directions themselves.
+# A name with one of these says a direction or a time; some groups of symbols hold writing, or mean directions.
 _DIRECTIONS = ("left", "right", "clockwise", "leftwards", "rightwards", "o'clock", "thirty", "flag", "map", "moon")
 _NEVER = ("Symbols",)
 
@@ -92,6 +92,5 @@ def may_be_mirrored(data: ImageSet) -> Tensor:
     """Return which emoji mean the same in a mirror, bool ``(N,)``: no writing, no direction, no time."""
     kinds = [data.classes[label] for label in data.labels.tolist()]
     words = [wording.split_words(name) for name in data.captions]
-    return torch.tensor([
-        kind not in _NEVER and not any(word in _DIRECTIONS for word in name) for kind, name in zip(kinds, words, strict=True)
-    ])  # fmt: skip
+    pairs = zip(kinds, words, strict=True)
+    return torch.tensor([kind not in _NEVER and not set(name) & set(_DIRECTIONS) for kind, name in pairs])

@@ -1,4 +1,4 @@
-"""The training loop of captioners: each word is guessed from the picture and from the words before it, as they should be."""
+"""The training loop of captioners: each word is guessed from the picture and from the right words before it."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How good captions are: whether what they say is so, how they compare with others' words, and whether they lead back."""
+"""How good captions are: whether they are true, how they compare with others' words, and whether they lead back."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -50,7 +50,8 @@ def truth(captions: Sequence[str], scenes: Sequence[Scene]) -> Truth:
     whole = 0
     for text, scene in zip(captions, scenes, strict=True):
         said = _read(text)
-        facts = [("grammar", False)] if said is None else [(f.kind, f.held is True) for f in judge(said, scene.objects).facts]
+        stated = [] if said is None else judge(said, scene.objects).facts
+        facts = [(fact.kind, fact.held is True) for fact in stated] or [("grammar", False)]
         found += facts
         whole += all(held for _, held in facts)
     kinds = dict.fromkeys(kind for kind, _ in found)
@@ -80,8 +81,8 @@ class Returned(NamedTuple):
     texts : list of str
         What was said of it.
     same : list of bool
-        Whether it speaks of the same objects: as many of each colour and shape. Sizes, places and relations are said of one
-        scene in one caption and not in another, so they are left aside.
+        Whether it speaks of the same objects: as many of each colour and shape. Sizes, places and relations are said of
+        one scene in one caption and not in another, so they are left aside.
     """
 
     pictures: Tensor
@@ -94,7 +95,8 @@ def there_and_back(
 ) -> Returned:
     """Draw captions of shapes, say what was drawn, and compare: a test of who draws and of who says.
 
-    What comes back wrong, one of the two got wrong; what comes back right, both got right, or both wrong in the same way.
+    What comes back wrong, one of the two got wrong; what comes back right, both got right, or both wrong in the same
+    way.
 
     Parameters
     ----------
@@ -146,8 +148,8 @@ def names(
     Returns
     -------
     dict of str to float
-        ``name``: share that is named exactly; ``word``: share of the names' words that are said; ``BLEU-1``, of single words,
-        for most names have fewer than four. All from 0 to 1.
+        ``name``: share that is named exactly; ``word``: share of the names' words that are said; ``BLEU-1``, of single
+        words, for most names have fewer than four. All from 0 to 1.
     """
     texts = data.captions if language == "en" else data.meta["zh"]
     said = tell(model, data.images if images is None else images, language, search).texts
@@ -164,19 +166,20 @@ def names(
 def measure(model: Model) -> list[dict]:
     """Measure what a card says.
 
-    Of shapes, on held-out pictures of combinations that training shows and of others: facts and captions that are true, and
-    BLEU with the one caption that each picture has. Of emoji, on held-out symbols, whose names nobody can know, and on those of
-    training, moved by two pixels: see `names`.
+    Of shapes, on held-out pictures of combinations that training shows and of others: facts and captions that are true,
+    and BLEU with the one caption that each picture has. Of emoji, on held-out symbols, whose names nobody can know, and
+    on those of training, moved by two pixels: see `names`.
     """
     recipe, rows = model[1], []
     if isinstance(recipe.data, Shapes):
         for name, data in _held_out(recipe.data).items():
             texts = tell(model, data.images).texts
             found = truth(texts, data.meta["scene"])
-            rows += [(what, name, len(data), value) for what, value in (("facts that hold", found.facts), ("captions that hold", found.captions))]
+            rows.append(("facts that hold", name, len(data), found.facts))
+            rows.append(("captions that hold", name, len(data), found.captions))
             rows += [(f"{kind} that holds", name, count, value) for kind, (value, count) in found.by_kind.items()]
-            words = [wording.split_words(text) for text in texts], [[wording.split_words(text)] for text in data.captions]
-            rows.append(("BLEU-4", name, len(data), bleu(*words)))
+            mine, theirs = ([wording.split_words(text) for text in each] for each in (texts, data.captions))
+            rows.append(("BLEU-4", name, len(data), bleu(mine, [[words] for words in theirs])))
     elif isinstance(recipe.data, Emoji):
         for split in ("heldout", "train"):
             data = recipe.data.load(split)
@@ -189,10 +192,11 @@ def measure(model: Model) -> list[dict]:
 
 
 def _held_out(data: Shapes) -> dict[str, ImageSet]:
-    """Return held-out pictures of combinations of colour and shape that training shows, and those with one that it does not."""
+    """Return held-out pictures of pairs of colour and shape that training shows, and those with another one."""
     count = min(data.heldout_images, AT_MOST)
     seen = replace(data, held_out_combinations=False, heldout_images=2 * count).load("heldout")
-    usual = [not any((t.colour, t.shape) in HELD_OUT_COMBINATIONS for t in scene.objects) for scene in seen.meta["scene"]]
+    pairs = [{(thing.colour, thing.shape) for thing in scene.objects} for scene in seen.meta["scene"]]
+    usual = [not each & set(HELD_OUT_COMBINATIONS) for each in pairs]
     seen = seen.subset(torch.tensor(usual).nonzero()[:count, 0])
     if not data.held_out_combinations:
         return {"shapes/heldout": seen}

@@ -80,6 +80,6 @@ class NextWord:
 
 
 def written(captions: Tensor) -> Tensor:
-    """Return which words of captions ``(B, L)`` are written, bool ``(B, L)``: those up to the first end, and that end."""
+    """Return which words of captions ``(B, L)`` are written, bool ``(B, L)``: those up to the first end, and it."""
     ends = captions == END
     return ends.cumsum(1) - ends.long() == 0

@@ -34,7 +34,8 @@ class CaptioningRecipe:
         In which languages it learns to write; of emoji both are known. Each picture is told in one of them, drawn anew
         whenever it is seen.
     shift : int
-        Training pictures are moved by up to so many pixels in each direction; what appears at the edge is white. For emoji.
+        Training pictures are moved by up to so many pixels in each direction; what appears at the edge is white. For
+        emoji.
     mirror : bool
         Whether half of the pictures are shown mirrored, of those that may be (`examples.may_be_mirrored`). For emoji.
     optimiser : AdamW
@@ -91,7 +92,8 @@ class CaptioningRecipe:
         if not self.languages or len(set(self.languages)) < len(self.languages):
             raise InputError(f"languages {self.languages}: name at least one of en and zh, and none twice")
         if self.network.languages != len(self.languages):
-            raise InputError(f"network.languages is {self.network.languages}, but there are {len(self.languages)}; make them equal")
+            ours, theirs = self.network.languages, len(self.languages)
+            raise InputError(f"network.languages is {ours}, but there are {theirs}; make them equal")
         if self.network.words != (known := len(vocabulary(self.data))):
             raise InputError(f"network.words is {self.network.words}, but captions have {known} words; make them equal")
 
@@ -99,7 +101,11 @@ class CaptioningRecipe:
 def caption_shapes() -> CaptioningRecipe:
     """Captions of pictures of shapes: what is there, how many, how large, and where.
 
-    Not run yet.
+    ``gencore train captioning.recipes.caption_shapes``: 154 seconds on an H200 that thirteen other runs used too. Of
+    1,000 held-out pictures, 98.6 % are told without a fault: every fact that is stated holds, and no object is left
+    out. Of 1,000 with a combination of colour and shape that training never shows, 95.9 %. Of the facts themselves 99.7
+    % and 98.8 % hold; relations are the hardest, 98.0 % and 95.5 %. BLEU-4 with the one caption that each picture has
+    is 0.45 in both cases: there are many ways to say what is so.
     """
     return CaptioningRecipe(
         data=CAPTIONED,
@@ -134,12 +140,11 @@ def caption_emoji() -> CaptioningRecipe:
         languages=("en", "zh"),
         shift=3,
         mirror=True,
-        optimiser=AdamW(lr=1e-3, weight_decay=5e-2, warm_up=25_600, beta2=0.99),
-        images=800_000,
-        batch_size=256,
-        precision="bf16",
-        log_every=25_600,
-        checkpoint_every=256_000,
+        optimiser=AdamW(lr=2e-3, weight_decay=2e-2, beta2=0.99),
+        images=128_000,
+        batch_size=64,
+        log_every=6_400,
+        checkpoint_every=12_800,
     )
 
 

@@ -1,5 +1,6 @@
 """From pictures to words by greedy or beam search, where the network looks, and from a folder to networks."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +54,8 @@ class Search:
         How many beginnings are kept while a caption is written; with 1, the likeliest word is taken each time.
     longer : float
         Captions are compared by their log-probability over their number of words to this power (Wu et al. 2016,
-        https://arxiv.org/abs/1609.08144, section 7, without the constant 5); with 0, short ones are preferred, for each word costs.
+        https://arxiv.org/abs/1609.08144, section 7, without the constant 5); with 0, short ones are preferred, for each
+        word costs.
     """
 
     beams: int = 1
@@ -117,7 +119,7 @@ def tell(
     number, device = number_of(recipe, language), next(network.parameters()).device
     forbidden = [] if isinstance(recipe.data, Shapes) else [UNKNOWN]  # "<unknown>" says nothing
     rows, log_p = [], []
-    for piece in images.split(batch_size):
+    for piece in images.split(batch_size) if len(images) else ():
         x = (piece if piece.is_floating_point() else to_float(piece)).to(device)
         found = _search(network, x, torch.full((len(x),), number, device=device), search, forbidden)
         rows.append(found[0].cpu()), log_p.append(found[1].cpu())
@@ -142,8 +144,8 @@ def _search(
 ) -> tuple[Tensor, Tensor]:
     """Return the captions found, int64 ``(B, L)``, and their log-probabilities, ``(B,)``; forbidden words are not used.
 
-    The beams of a picture are rows that stand together. One that has ended goes on as it is, at no cost, and competes with
-    those that are still written by what it would count at the end.
+    The beams of a picture are rows that stand together. One that has ended goes on as it is, at no cost, and competes
+    with those that are still written by what it would count at the end.
     """
     batch, beams, length = len(x), search.beams, network.config.length
     places = network.picture(x).repeat_interleave(beams, 0)  # (B * k, N, width)
@@ -198,6 +200,21 @@ def log_probability(model: Model, images: Tensor, ids: Tensor, language: Languag
     ids, number = ids.to(device), number_of(recipe, language)
     log_p = network(x.to(device), ids, torch.full((len(x),), number, device=device)).log_softmax(2)
     return (log_p.gather(2, ids[:, :, None])[:, :, 0] * written(ids)).sum(1).cpu()
+
+
+def scorer(model: Model, batch_size: int = 250) -> Callable[[Tensor, Sequence[str]], Tensor]:
+    """Return ``scorer(images, captions) -> (N,)``: how probable each caption is, its picture given, in nats.
+
+    For `gencore.applications.text_to_image.rerank.best_of`: of several pictures drawn for a caption, which is most
+    likely to be told in these words? Captions are in English.
+    """
+
+    def score(images: Tensor, captions: Sequence[str]) -> Tensor:
+        ids = wording.encode(model[1].data, captions, model[1].network.length)
+        pieces = zip(images.split(batch_size), ids.split(batch_size), strict=True)
+        return torch.cat([log_probability(model, *piece) for piece in pieces])
+
+    return score
 
 
 @torch.inference_mode()

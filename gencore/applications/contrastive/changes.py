@@ -1,11 +1,12 @@
-"""Captions made wrong: one word changed, or two exchanged; what a model of pictures and captions must tell from the right one.
+"""Captions made wrong, by one word or by two exchanged: what a model must tell from the right one.
 
 Yuksekgonul et al. 2023, "When and why vision-language models behave like bags-of-words, and what to do about it",
-https://arxiv.org/abs/2210.01936: among the captions of other pictures, which are wrong in many ways at once, a model need
-not learn which colour goes with which shape. It must if captions that are wrong in one way stand beside the right one.
+https://arxiv.org/abs/2210.01936: among the captions of other pictures, which are wrong in many ways at once, a model
+need not learn which colour goes with which shape. It must if captions that are wrong in one way stand beside the right
+one.
 
-Captions are rows of word numbers of `gencore.data.shapes`, whose grammar lists all objects of a scene: hence each change
-made here makes a true caption false. All is done on whole batches, on the device, with given randomness.
+Captions are rows of word numbers of `gencore.data.shapes`, whose grammar lists all objects of a scene: hence each
+change made here makes a true caption false. All is done on whole batches, on the device, with given randomness.
 """
 
 import functools
@@ -90,7 +91,7 @@ def exchange_colours(captions: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def made_wrong(captions: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Return wrong versions of captions ``(B, L)``: all but the last have one word changed, the last has colours exchanged.
+    """Return wrong versions of captions ``(B, L)``: the last has colours exchanged, the others one word changed.
 
     Parameters
     ----------
@@ -104,11 +105,12 @@ def made_wrong(captions: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     wrong : Tensor
         int64 ``(B, H, L)``.
     usable : Tensor
-        bool ``(B, H)``: whether the version is wrong, and speaks of no combination that training never shows. A model that
-        only hears of purple triangles where they are not would learn that there are none.
+        bool ``(B, H)``: whether the version is wrong, and speaks of no combination that training never shows. A model
+        that only hears of purple triangles where they are not would learn that there are none.
     """
     if not u.shape[1]:
-        return captions.new_empty(len(captions), 0, captions.shape[1]), captions.new_empty(len(captions), 0, dtype=torch.bool)
+        none = captions.new_empty(len(captions), 0, captions.shape[1])
+        return none, none[:, :, 0].bool()
     versions = [change_word(captions, row) for row in u[:, :-1].unbind(1)]
     versions.append(exchange_colours(captions, u[:, -1, :-1]))
     wrong, found = (torch.stack(each, 1) for each in zip(*versions, strict=True))  # (B, H, L), (B, H)

@@ -1,4 +1,4 @@
-"""The training loop of pictures with their captions: Radford et al. 2021, figure 3, with wrong captions beside the right ones."""
+"""The training loop of pictures with their captions: Radford et al. 2021, figure 3, and wrong captions beside them."""
 
 import os
 from collections.abc import Iterator
@@ -50,7 +50,8 @@ def train(
     Raises
     ------
     InputError
-        If the folder holds another run, or ``torchrun`` started several processes: each would see its own captions only.
+        If the folder holds another run, or ``torchrun`` started several processes: each would see its own captions
+        only.
     NonFiniteLoss
         If the loss is no longer a number; the last checkpoint stays.
     """

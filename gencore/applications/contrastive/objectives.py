@@ -1,7 +1,7 @@
 """What a model of pictures and captions minimises: who belongs to whom?
 
-Radford et al. 2021, https://arxiv.org/abs/2103.00020, figure 3; the bound behind it is that of van den Oord et al. 2018,
-"Representation learning with contrastive predictive coding", https://arxiv.org/abs/1807.03748, equation 4.
+Radford et al. 2021, https://arxiv.org/abs/2103.00020, figure 3; the bound behind it is that of van den Oord et al.
+2018, "Representation learning with contrastive predictive coding", https://arxiv.org/abs/1807.03748, equation 4.
 """
 
 from dataclasses import dataclass
@@ -70,8 +70,8 @@ class InfoNCE:
         Returns
         -------
         Loss
-            Parts: ``captions`` and ``pictures``, the two surprises in nats; ``right``, how often the right caption fits best;
-            ``scale``, one over the temperature.
+            Parts: ``captions`` and ``pictures``, the two surprises in nats; ``right``, how often the right caption fits
+            best; ``scale``, one over the temperature.
         """
         batch, versions, length = draw.wrong.shape
         pictures, texts = networks.model(x, torch.cat([captions, draw.wrong.view(batch * versions, length)]))

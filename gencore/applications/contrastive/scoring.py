@@ -112,14 +112,15 @@ def retrieval(model: Model, data: ImageSet) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Shares from 0 to 1. ``caption`` and ``picture``: the very caption (or one of the same words), the very picture, fits
-        best. ``true caption``: that which fits best is true of the picture, every fact of it, for several may be.
+        Shares from 0 to 1. ``caption`` and ``picture``: the very caption (or one of the same words), the very picture,
+        fits best. ``true caption``: that which fits best is true of the picture, every fact of it, for several may be.
     """
     fit = look(model, data.images) @ read(model, data.captions).T  # (N, N): rows are pictures
     best, best_picture = fit.argmax(1).tolist(), fit.argmax(0).tolist()
     same = [data.captions[i] == data.captions[j] for i, j in enumerate(best)]
     same_picture = [data.captions[i] == data.captions[j] for i, j in enumerate(best_picture)]
-    true = [judge(data.captions[j], scene.objects).fraction == 1 for scene, j in zip(data.meta["scene"], best, strict=True)]
+    fitting = zip(data.meta["scene"], best, strict=True)
+    true = [judge(data.captions[j], scene.objects).fraction == 1 for scene, j in fitting]
     found = {"caption": same, "picture": same_picture, "true caption": true}
     return {name: sum(hits) / len(hits) for name, hits in found.items()}
 
@@ -161,7 +162,7 @@ def choice(model: Model, data: ImageSet, seed: int = 0, versions: int = 4) -> di
 
 
 def measure(model: Model) -> list[dict]:
-    """Measure what a card says: retrieval among held-out pictures, and the choice between a caption and one changed word."""
+    """Measure what a card says: retrieval among held-out pictures, and choices between a caption and a wrong one."""
     data = model[1].data.load("heldout")
     rows = [(f"retrieval, {name}", len(data), value) for name, value in retrieval(model, data).items()]
     rows += [(f"right against a changed {kind}", count, value) for kind, (value, count) in choice(model, data).items()]

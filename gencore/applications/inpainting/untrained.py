@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gencore import autoregressive, diffusion
-from gencore.applications.inpainting.repaint import jumps, repaint
+from gencore.applications.inpainting.resampling import jumps, repaint
 from gencore.autoregressive.recipes import AutoregressiveRecipe
 from gencore.data import ImageSet, to_float
 from gencore.data.told import check_conditions, untold, with_mirrored
@@ -41,7 +41,7 @@ def repaint_pictures(
     seed, first : int
         Which series of noise, and number of the first picture in it.
     steps, length, resamples : int
-        Steps of the walk, and its jumps, as in `gencore.applications.inpainting.repaint.jumps`.
+        Steps of the walk, and its jumps, as in `gencore.applications.inpainting.resampling.jumps`.
     cond : Tensor, optional
         What each picture is to show, int64 ``(N, len(recipe.told))``; by default nothing is told.
     guidance : float

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
-from gencore.applications.editing.sdedit import sdedit
+from gencore.applications.editing.drawings import sdedit
 from gencore.applications.palette import Holes, Networks, PaletteRecipe, guided, to_picture
 from gencore.data import to_float, to_uint8
 from gencore.data.resize import overlaps
+from gencore.diffusion.sampling import sampler
 from gencore.errors import InputError
 from gencore.training import rng
 
@@ -94,11 +95,16 @@ def fill(
         before = square
         patch, missing = cut(canvas, known, window, size)
         generator = rng.generator(seed, number, f"square {counter}")  # on the CPU: the same on every device
-        eps = torch.randn(1, *patch.shape, generator=generator).to(device)
+
+        def fresh(step: int = 0, shape: tuple[int, ...] = (1, *patch.shape), stream: torch.Generator = generator) -> Tensor:
+            return torch.randn(shape, generator=stream).to(device)
+
+        eps = fresh()
         seen = recipe.task.show_hole(patch[None], missing[None])
         rough = torch.zeros_like(eps) if coarse else cut(canvas, torch.ones_like(known), window, size)[0][None]
         strength = 1.0 if coarse else STRENGTH
-        drawn = sdedit(guided(model, seen), recipe.process, rough, strength, eps, recipe.sampling.steps)
+        how = recipe.sampling
+        drawn = sdedit(guided(model, seen), recipe.process, rough, strength, eps, how.steps, sampler=sampler(how, fresh))
         paste(canvas, to_picture(recipe.task, drawn, seen)[0], window, ~known)
         rows, columns, _, _ = _overlap(window, *hole.shape)
         known[rows, columns] = True

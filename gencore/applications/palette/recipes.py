@@ -75,7 +75,7 @@ class PaletteRecipe:
     scales: tuple[float, ...] = (1.0,)
     mirror: bool = False
     drop: float = 0.0
-    sampling: Sampling = Sampling("dpm_solver", steps=20)
+    sampling: Sampling = Sampling("ancestral", steps=20)
     picture_guidance: float = 1.0
     optimiser: AdamW = AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99)
     images: int = 1_000_000
@@ -123,7 +123,10 @@ class PaletteRecipe:
 def upscale_photos() -> PaletteRecipe:
     """Enlarge photographs four times in each direction; the network takes pictures of any size.
 
-    Not run yet.
+    ``gencore train palette.recipes.upscale_photos``: 402 seconds on an H200 that thirteen other runs used too. On 16
+    held-out patches, by the recipe's ten steps: 27.5 dB, perceptual distance 0.285; bicubic interpolation 28.1 dB and 0.399.
+    Twenty steps draw more detail and err more: 27.2 dB and 0.275. Ten steps of DPM-Solver++, which draws no noise on the way,
+    lost 2.1 dB to bicubic interpolation on 32 patches, where these ten lose 0.6 on their 16.
     """
     unet = UNet(6, out_channels=3, width=32, multipliers=(1, 2, 2), embedding=32, patch=2, finish=16)
     return PaletteRecipe(
@@ -132,6 +135,7 @@ def upscale_photos() -> PaletteRecipe:
         network=Palette(unet),
         scales=(1.0, 0.75, 0.5),
         mirror=True,
+        sampling=Sampling("ancestral", steps=10),
         batch_size=256,
         images=623_616,
     )
@@ -143,22 +147,35 @@ def repair_photos() -> PaletteRecipe:
     Not run yet.
     """
     unet = UNet(6, out_channels=3, width=24, multipliers=(1, 2, 2), embedding=64, patch=2, finish=24)
-    return replace(upscale_photos(), task=Damage(), network=Palette(unet))
+    return replace(
+        upscale_photos(), task=Damage(), network=Palette(unet), sampling=Sampling("ancestral", steps=20), images=600_000
+    )
 
 
 def inpaint_photos() -> PaletteRecipe:
     """Fill holes in patches of photographs.
 
-    Not run yet.
+    ``gencore train palette.recipes.inpaint_photos``: 402 seconds on an H200 that thirteen other runs used too. On 32
+    held-out patches, ten steps: 19.5 dB in the holes, perceptual distance 0.258; holes filled smoothly from their borders
+    22.1 dB and 0.306, with the mean colour 18.1 dB and 0.462. Ten steps of DPM-Solver++: 17.4 dB and 0.301.
     """
     unet = UNet(7, out_channels=3, width=32, multipliers=(1, 2, 2), embedding=96, patch=2, heads=4, finish=16)
-    return replace(upscale_photos(), task=Holes(), network=Palette(unet), scales=(1.0, 0.75, 0.5, 0.25), images=491_520)
+    return replace(
+        upscale_photos(),
+        task=Holes(),
+        network=Palette(unet),
+        scales=(1.0, 0.75, 0.5, 0.25),
+        sampling=Sampling("ancestral", steps=20),
+        images=491_520,
+    )
 
 
 def inpaint_emoji() -> PaletteRecipe:
     """Fill holes in emoji.
 
-    Not run yet.
+    ``gencore train palette.recipes.inpaint_emoji``: 404 seconds on an H200 that thirteen other runs used too. On 48 held-out
+    emoji, twenty steps: 15.9 dB in the holes, perceptual distance 0.226; holes filled smoothly from their borders 15.7 dB and
+    0.257, with the mean colour 11.7 dB and 0.372. Twenty steps of DPM-Solver++: 14.8 dB and 0.245.
     """
     unet = UNet(
         7, out_channels=3, width=32, multipliers=(1, 2), blocks_per_level=2, embedding=64, patch=2, heads=4, finish=16
@@ -169,7 +186,9 @@ def inpaint_emoji() -> PaletteRecipe:
 def edit_shapes() -> PaletteRecipe:
     """Change pictures of shapes as an instruction says: add, remove, recolour, resize, reshape, move.
 
-    Not run yet.
+    ``gencore train palette.recipes.edit_shapes``: 373 seconds on an H200 that thirteen other runs used too. Of the first 80
+    held-out instructions, twenty steps without guidance did 62 % as asked and left all else as it was (as many of those about
+    combinations that training never showed); ten of DPM-Solver++ with guidance 2 did 65 %, and 68 % of such combinations.
     """
     text = TextEncoder(len(WORDS), INSTRUCTION_LENGTH, Transformer(width=48, depth=2, heads=4))
     unet = UNet(6, out_channels=3, width=40, multipliers=(1, 2), embedding=64, patch=2, heads=4, finish=12, context=48)
@@ -178,6 +197,7 @@ def edit_shapes() -> PaletteRecipe:
         task=Instruct(),
         network=Palette(unet, text=text),
         drop=0.05,
+        sampling=Sampling("ancestral", steps=20, guidance=2.0),
         images=806_912,
         batch_size=512,
     )

@@ -133,14 +133,16 @@ def guided(
         return plain
     silent = seen._replace(words=torch.full_like(seen.words, END))
     blank = silent._replace(source=torch.zeros_like(seen.source))
-    three = Seen(*(None if a is None else torch.cat([a, b, c]) for a, b, c in zip(seen, silent, blank, strict=True)))
-    of_three = conditional(seeing(network, recipe.process, recipe.prediction, three))
+    several = (seen, silent) if picture == 1 else (seen, silent, blank)  # of weight 1, the picture takes no detour
+    together = Seen(*(None if each[0] is None else torch.cat(each) for each in zip(*several, strict=True)))
+    of_several = conditional(seeing(network, recipe.process, recipe.prediction, together))
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         if not interval[0] - ROUNDING <= float(t) <= interval[1] + ROUNDING:
             return plain(x_t, t)
-        told, untold, unseen = of_three(x_t.repeat(3, 1, 1, 1), t).chunk(3)
-        return unseen + picture * (untold - unseen) + words * (told - untold)  # equation 3
+        told, untold, *unseen = of_several(torch.cat([x_t] * len(several)), t).chunk(len(several))
+        by_picture = unseen[0] + picture * (untold - unseen[0]) if unseen else untold
+        return by_picture + words * (told - untold)  # equation 3
 
     return denoise
 

@@ -9,7 +9,7 @@ from gencore.applications.style_transfer.examples import Stream
 from gencore.applications.style_transfer.features import StyleFeatures
 from gencore.applications.style_transfer.objectives import Networks
 from gencore.applications.style_transfer.recipes import StyleRecipe
-from gencore.applications.style_transfer.sampling import build, looking, replay, to_show
+from gencore.applications.style_transfer.sampling import REPLAY_SIDE, build, looking, replay, to_show
 from gencore.networks.image_transform import ImageTransform
 from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed
@@ -65,7 +65,7 @@ def train(
     if compile:
         networks.model.compile()
     replica = Networks(distributed.replicate(networks.model))
-    shown = to_show(recipe, REPLAY_SAMPLES) if folder else ()
+    shown = to_show(recipe, REPLAY_SAMPLES, REPLAY_SIDE) if folder else ()
     objective, rows = recipe.objective, isinstance(recipe.network, ImageTransform)
 
     while not run.done:

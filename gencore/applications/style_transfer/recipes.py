@@ -86,7 +86,9 @@ class StyleRecipe:
 def van_gogh() -> StyleRecipe:
     """One network that paints photographs like any of eight paintings by Van Gogh, at any strength.
 
-    ``gencore train style_transfer.recipes.van_gogh``. Not run yet.
+    ``gencore train style_transfer.recipes.van_gogh``: 142 seconds on an H200 that four other runs used too. On held-out
+    photographs of 192 pixels, each like the eight paintings: style distance 0.075 (of the photographs themselves 1.23),
+    content distance 1.39. At full strength strokes cover much, and most pictures have a bright spot; half is its best.
     """
     return StyleRecipe(objective=Painted(style=20.0), batch_size=16, precision="bf16", images=29_520)
 
@@ -102,7 +104,9 @@ def van_gogh_batch() -> StyleRecipe:
 def any_style() -> StyleRecipe:
     """A decoder of maps with the means and deviations of any style, trained on seven paintings and much else.
 
-    ``gencore train style_transfer.recipes.any_style``. Not run yet. The painting "Café Terrace at Night" is never seen.
+    ``gencore train style_transfer.recipes.any_style``: 139 seconds on an H200 that four other runs used too. On held-out
+    photographs of 192 pixels, each like the seven paintings: style distance 0.17 (of the photographs themselves 1.28),
+    content distance 1.18. The painting "Café Terrace at Night" is never seen.
     """
     network = AdaIN(layers=(1, 4, 7, 10), channels=(64, 128, 256, 384), strides=(1, 2, 4, 8), widths=(32, 40, 64, 96))
     return replace(

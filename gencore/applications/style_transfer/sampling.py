@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import avg_pool2d
 
 from gencore.applications.style_transfer.examples import mixture, painting_grams
 from gencore.applications.style_transfer.features import StyleFeatures
@@ -20,9 +20,12 @@ from gencore.networks.adain import AdaIN, AdaINDecoder
 from gencore.networks.image_transform import ImageTransform, ImageTransformNetwork
 from gencore.training import checkpoint
 
-REPLAY_SIDE = 128  # of the pictures of a replay, in pixels
+REPLAY_SIDE, PAIRS_SIDE = 128, 192  # of patches that are painted to be shown, at half the size
 DIVISOR = 16  # sides of photographs are brought to multiples of it, which all networks here take
 LEAST_SIDE = 32  # smaller pictures are mirrored at their borders up to it
+# Inside its network, SqueezeNet puts zeros around maps. Where these are seen, AdaIN makes a frame of them, which the decoder
+# would paint: it falls into a margin, which is cut off.
+MARGIN = 32
 _LOOKING: dict[tuple, StyleFeatures] = {}
 
 
@@ -155,9 +158,9 @@ def paint_like(model: tuple[Networks, StyleRecipe], x: Tensor, style: Tensor, st
         raise InputError("this model paints like paintings of its own only: use `paint`")
     device, layers = next(network.parameters()).device, recipe.network.layers
     features = _looking_once(recipe, device)
-    shown, given = features(padded(x.to(device))), features(padded(style.to(device)))
+    shown, given = features(padded(x.to(device), MARGIN)), features(padded(style.to(device), MARGIN))
     maps = blended(shown, given, layers, torch.full((len(x),), strength, device=device))
-    return cropped(network(maps), x)
+    return cropped(network(maps), x, MARGIN)
 
 
 def row_of(recipe: StyleRecipe, painting: int) -> int:
@@ -173,19 +176,26 @@ def check_strength(strength: float) -> None:
         raise InputError(f"strength {strength}: must be in [0, 1]")
 
 
-def padded(x: Tensor) -> Tensor:
-    """Mirror pictures ``(B, C, H, W)`` at the right and at the bottom until both sides are multiples of 16, from 32 on."""
-    sides = [max(LEAST_SIDE, -(-side // DIVISOR) * DIVISOR) for side in x.shape[2:]]
-    while list(x.shape[2:]) != sides:  # more than once, if a side is so short that mirroring once does not reach
-        more = [min(wanted - side, max(side - 1, 0)) for side, wanted in zip(x.shape[2:], sides, strict=True)]
-        lone = [1 if side == 1 else 0 for side in x.shape[2:]]  # a single row has nothing to mirror: repeat it
-        x = pad(x, (0, lone[1], 0, lone[0]), mode="replicate") if any(lone) else pad(x, (0, more[1], 0, more[0]), mode="reflect")
-    return x
+def padded(x: Tensor, margin: int = 0) -> Tensor:
+    """Mirror pictures ``(B, C, H, W)`` at all four sides by a margin, and then on until sides are multiples of 16, from 32 on.
+
+    A picture that is smaller than what is asked for is mirrored again and again.
+    """
+    rows, columns = (_mirrored(side, margin).to(x.device) for side in x.shape[2:])
+    return x[:, :, rows][:, :, :, columns]
 
 
-def cropped(painted: Tensor, x: Tensor) -> Tensor:
+def _mirrored(side: int, margin: int) -> Tensor:
+    """Return which rows of ``side`` stand where, once mirrored by `padded`."""
+    wanted = max(LEAST_SIDE, -(-(side + 2 * margin) // DIVISOR) * DIVISOR)
+    there_and_back = max(1, 2 * (side - 1))  # a single row stays where it is
+    place = (torch.arange(wanted) - margin) % there_and_back
+    return torch.where(place < side, place, there_and_back - place)
+
+
+def cropped(painted: Tensor, x: Tensor, margin: int = 0) -> Tensor:
     """Cut from what became of `padded` pictures what belongs to the pictures themselves."""
-    return painted[:, :, : x.shape[2], : x.shape[3]]
+    return painted[:, :, margin : margin + x.shape[2], margin : margin + x.shape[3]]
 
 
 def _looking_once(recipe: StyleRecipe, device: torch.device) -> StyleFeatures:
@@ -212,24 +222,27 @@ def _painted(model: tuple[Networks, StyleRecipe], x: Tensor, painting: int, styl
     return paint(model, x, painting)
 
 
-def to_show(recipe: StyleRecipe, count: int) -> tuple[Tensor, list[Tensor]]:
-    """Return patches of held-out photographs, ``(count, 3, 128, 128)`` in [-1, 1], and the recipe's paintings."""
+def to_show(recipe: StyleRecipe, count: int, side: int) -> tuple[Tensor, list[Tensor]]:
+    """Return patches of held-out photographs, ``(count, 3, side, side)`` in [-1, 1], and the recipe's paintings."""
     data = recipe.data.load("heldout").images
-    x = fit_side(to_float(data[torch.linspace(0, len(data) - 1, count).long()]), REPLAY_SIDE)
+    x = fit_side(to_float(data[torch.linspace(0, len(data) - 1, count).long()]), side)
     return x, recipe.styles.whole()
 
 
 def replay(model: tuple[Networks, StyleRecipe], x: Tensor, styles: list[Tensor]) -> Tensor:
-    """Return what a model makes of patches, painting after painting: uint8, on the CPU, in the shape of ``x``."""
+    """Return what a model makes of patches, painting after painting, at half the size: uint8, on the CPU."""
     numbers = model[1].styles.numbers
     made = [_painted(model, x[i : i + 1], numbers[i % len(numbers)], styles).cpu() for i in range(len(x))]
-    return to_uint8(torch.cat(made))
+    return to_uint8(avg_pool2d(torch.cat(made), 2))
 
 
 def heldout_pairs(model: tuple[Networks, StyleRecipe], count: int) -> tuple[Tensor, Tensor]:
-    """Return patches of held-out photographs, uint8 ``(count, 3, 128, 128)``, and their paintings, painting after painting."""
-    x, styles = to_show(model[1], count)
-    return to_uint8(x), replay(model, x, styles)
+    """Return patches of held-out photographs, uint8 ``(count, 3, 96, 96)``, and their paintings, painting after painting.
+
+    They are painted at twice that size, at which strokes are those of training.
+    """
+    x, styles = to_show(model[1], count, PAIRS_SIDE)
+    return to_uint8(avg_pool2d(x, 2)), replay(model, x, styles)
 
 
 def measure(model: tuple[Networks, StyleRecipe], side: int = 192) -> list[dict[str, str | int | float]]:

@@ -7,6 +7,7 @@ from gencore.applications.super_resolution.recipes import SuperResolutionRecipe
 from gencore.applications.super_resolution.sampling import (
     heldout_pairs,
     judge,
+    judge_each,
     load,
     lower,
     luminance,
@@ -23,6 +24,7 @@ __all__ = [
     "SuperResolutionRecipe",
     "heldout_pairs",
     "judge",
+    "judge_each",
     "load",
     "lower",
     "luminance",

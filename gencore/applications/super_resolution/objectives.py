@@ -61,5 +61,5 @@ class PixelError:
         """
         picture = networks.model(given).float()  # (B, C, H, W)
         difference = picture - wanted
-        error = difference.abs().mean() if self.measure == "absolute" else difference.square().mean()  # (SR.9)
+        error = difference.abs().mean() if self.measure == "absolute" else difference.square().mean()  # (SR.10)
         return Loss(self.weight * error, {f"{self.measure}_error": error}, picture=picture)

@@ -95,7 +95,10 @@ def srcnn_x4() -> SuperResolutionRecipe:
 def residual_x4() -> SuperResolutionRecipe:
     """A small EDSR, four times larger on each side, by absolute error: the sharpest picture that still is an average.
 
-    ``gencore train super_resolution.recipes.residual_x4``. Not run yet.
+    ``gencore train super_resolution.recipes.residual_x4``: 110 seconds on an H200 that thirteen other runs used too. On the
+    ten held-out photographs: 26.01 dB on luminance (bicubic 25.31), structural similarity 0.744 (0.696), perceptual distance
+    0.478 (0.546) on SqueezeNet and 0.526 (0.573) on EfficientNet-Lite0. Halved, its pictures are better than bicubic ones
+    twice as large, too.
     """
     return SuperResolutionRecipe(data=Photos(size=96), network=EDSR(times=4), images=127_360)
 
@@ -111,7 +114,9 @@ def residual_x2() -> SuperResolutionRecipe:
 def srgan_x4() -> SuperResolutionRecipe:
     """`residual_x4` taught on by a perceptual distance and by an adversary: one sharp picture in place of an average.
 
-    ``gencore train super_resolution.recipes.srgan_x4``. Not run yet.
+    ``gencore train super_resolution.recipes.srgan_x4``: 277 seconds on an H200 that thirteen other runs used too, after 110
+    for `residual_x4`. On the ten held-out photographs: 24.65 dB on luminance (bicubic 25.31), structural similarity 0.685
+    (0.696), perceptual distance 0.381 (0.546) on SqueezeNet, by which it learned, and 0.547 (0.573) on EfficientNet-Lite0.
     """
     return replace(
         residual_x4(),

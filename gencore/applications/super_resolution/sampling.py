@@ -1,6 +1,6 @@
 """From a folder to a network, from a small picture to a large one, and how near that comes to the original.
 
-`judge` takes any function from small pictures to large ones, so that whatever enlarges, however it was trained, is measured
+`judge` and `judge_each` take any function from small pictures to large ones, so that whatever enlarges, however it was trained, is measured
 alike.
 """
 
@@ -130,7 +130,7 @@ def upscale(
 def measure(model: tuple[Networks, SuperResolutionRecipe]) -> list[dict]:
     """Measure what a card says: the enlarged held-out photographs beside the originals, and bicubic enlargement likewise.
 
-    See `judge` for what is measured. A model that was trained by SqueezeNet's features pleases SqueezeNet: read the second
+    See `judge_each` for what is measured. A model that was trained by SqueezeNet's features pleases SqueezeNet: read the second
     judge's distance, which no model of this book was trained by, beside it.
     """
     times = model[1].network.times
@@ -144,9 +144,16 @@ def measure(model: tuple[Networks, SuperResolutionRecipe]) -> list[dict]:
     ]
 
 
-@torch.inference_mode()
 def judge(enlarged: Callable[[Tensor], Tensor], times: int, pictures: Sequence[Picture] | None = None) -> dict[str, float]:
-    """Reduce photographs, have them enlarged, and compare with the originals.
+    """Reduce photographs, have them enlarged, and compare with the originals: means of what `judge_each` finds."""
+    return {name: sum(values) / len(values) for name, values in judge_each(enlarged, times, pictures).items()}
+
+
+@torch.inference_mode()
+def judge_each(
+    enlarged: Callable[[Tensor], Tensor], times: int, pictures: Sequence[Picture] | None = None
+) -> dict[str, list[float]]:
+    """Reduce photographs, have them enlarged, and compare each with its original.
 
     Parameters
     ----------
@@ -159,10 +166,10 @@ def judge(enlarged: Callable[[Tensor], Tensor], times: int, pictures: Sequence[P
 
     Returns
     -------
-    dict of str to float
-        Means over the photographs: peak signal-to-noise ratio in decibels and structural similarity, both on luminance and
-        without a border of ``times`` pixels, as is usual in papers, though their windows for the latter are Gaussian; and
-        perceptual distances of whole photographs in features of SqueezeNet and, where it is installed, of
+    dict of str to list of float
+        A number for each photograph: peak signal-to-noise ratio in decibels and structural similarity, both on luminance
+        and without a border of ``times`` pixels, as is usual in papers, though their windows for the latter are Gaussian;
+        and perceptual distances of whole photographs in features of SqueezeNet and, where it is installed, of
         EfficientNet-Lite0 (`gencore.metrics.second_features`).
 
     Raises
@@ -185,7 +192,7 @@ def judge(enlarged: Callable[[Tensor], Tensor], times: int, pictures: Sequence[P
         values["structural similarity"] = ssim(inner_x + 1, inner_y + 1)  # it compares means, in papers counted from black
         for name, value in (values | {name: distance(x, y) for name, distance in distances.items()}).items():
             found.setdefault(name, []).append(value.item())
-    return {name: sum(values) / len(values) for name, values in found.items()}
+    return found
 
 
 @torch.inference_mode()
@@ -200,17 +207,18 @@ def heldout_pairs(model: tuple[Networks, SuperResolutionRecipe], count: int) -> 
         float32, likewise, in [-1, 1] but for overshoots.
     """
     (network,), recipe = model
-    size = recipe.data.size
+    times = recipe.network.times
+    size = recipe.data.size // 2 // times * times  # half as large as in training: they lie on cards and in replays
     squares = torch.cat([cut_patches(picture.image, size, size) for picture in photos_of("heldout")])
     squares = squares[torch.linspace(0, len(squares) - 1, count).long()]
-    device, low = next(network.parameters()).device, lower(squares, recipe.network.times)
+    device, low = next(network.parameters()).device, lower(squares, times)
     made = [network(to_float(piece.to(device))).cpu() for piece in low.split(16)]
     return squares, torch.cat(made)
 
 
 @functools.cache
 def photos_of(split: Split) -> tuple[Picture, ...]:
-    """Return the whole photographs of a split of `gencore.data.Photos`; they are decoded once and then shared."""
+    """Return the whole photographs of a split of `gencore.data.photos.Photos`; they are decoded once and then shared."""
     return tuple(each for place, each in enumerate(photographs()) if (place % EVERY == FIRST) == (split == "heldout"))
 
 

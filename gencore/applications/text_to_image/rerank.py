@@ -1,7 +1,7 @@
 """The best of several: draw a caption more than once and keep the picture that fits it best.
 
-Ramesh et al. 2021, "Zero-shot text-to-image generation", https://arxiv.org/abs/2102.12092, section 2.6: of 512 pictures for each
-caption the best is shown, by a contrastive model (`gencore.applications.contrastive`).
+Ramesh et al. 2021, "Zero-shot text-to-image generation", https://arxiv.org/abs/2102.12092, section 2.6: of 512 pictures
+for each caption the best is shown, by a contrastive model (`gencore.applications.contrastive`).
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +40,8 @@ def best_of(images: Tensor, captions: Sequence[str], scorer: Scorer) -> tuple[Te
         If images and captions do not go together, or there is nothing to choose from.
     """
     if images.dim() != 5 or len(images) != len(captions) or not images.shape[1]:
-        raise InputError(f"images {tuple(images.shape)}: for {len(captions)} captions give ({len(captions)}, n, C, H, W), n at least 1")
+        count = len(captions)
+        raise InputError(f"images {tuple(images.shape)}: for {count} captions give ({count}, n, C, H, W), n at least 1")
     count = images.shape[1]
     scores = scorer(images.flatten(0, 1), [text for text in captions for _ in range(count)]).view(-1, count)  # (P, n)
     return images[torch.arange(len(images)), scores.argmax(1)], scores

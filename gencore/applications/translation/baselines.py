@@ -20,7 +20,7 @@ def unchanged(pairs: Pairs) -> Tensor | None:
 
 
 def mean_targets(train: Pairs, heldout: Pairs) -> Tensor:
-    """Return the mean training target of the same group (such as a symbol's category) told the same, for each held-out pair.
+    """Return for each held-out pair the mean training target of its group (such as a category) that is told the same.
 
     Where there is none, the mean of all training targets.
     """
@@ -38,11 +38,11 @@ def mean_targets(train: Pairs, heldout: Pairs) -> Tensor:
 def linear_patches(train: Pairs, heldout: Pairs) -> Tensor:
     """Return held-out targets as the best linear map of patches makes them: from 5x5 source pixels to one target pixel.
 
-    There is one map for each way of being told (such as a style to draw in), fitted to all training pixels by least squares.
+    There is one map for each way of being told (such as a style to draw in), fitted by least squares to the training pixels.
     """
     made = torch.empty(len(heldout.source), *heldout.target.shape[1:])
-    for told in heldout.cond.unique(dim=0):
-        ours, theirs = ((pairs.cond == told).all(1) for pairs in (train, heldout))
+    for told in dict.fromkeys(map(tuple, heldout.cond.tolist())):
+        ours, theirs = ((pairs.cond == pairs.cond.new_tensor(told)).all(1) for pairs in (train, heldout))
         weights = _fit(to_float(train.source[ours]), to_float(train.target[ours]))  # (P, C)
         made[theirs] = (_patches(to_float(heldout.source[theirs])) @ weights).mT.unflatten(2, made.shape[2:])
     return made.clamp(-1, 1)

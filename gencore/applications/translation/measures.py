@@ -11,7 +11,7 @@ from gencore.applications.translation.recipes import CycleRecipe
 from gencore.applications.translation.sampling import Model, translate
 from gencore.data import to_float, to_uint8
 from gencore.data.figures_reader import SIZE as READ_AT, joint_errors, read_figures
-from gencore.metrics import PerceptualDistance, ssim
+from gencore.metrics import PerceptualDistance, second_features, ssim
 
 READ = 100  # figures of which the pose is read off, which takes a sixth of a second each
 AT_ONCE = 64
@@ -28,25 +28,20 @@ def compare(made: Tensor, target: Tensor) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``"L1"``: mean absolute difference in units of half the range of grey levels; ``"SSIM"``; ``"perceptual"``: distance
-        in features of SqueezeNet.
+        ``"mean absolute difference"`` in units of half the range of grey levels, ``"structural similarity"``, and
+        ``"perceptual distance on SqueezeNet"``; where it is installed, also ``"perceptual distance on EfficientNet-Lite0"``
+        (`gencore.metrics.second_features`).
     """
-    y, judge = to_float(target), PerceptualDistance()
+    y, judges = to_float(target), {"SqueezeNet": PerceptualDistance()}
+    if second_features.installed():
+        judges["EfficientNet-Lite0"] = second_features.SecondDistance()
+    found = {"mean absolute difference": (made - y).abs(), "structural similarity": ssim(made, y)}
     with torch.inference_mode():
-        pieces = zip(made.split(AT_ONCE), y.split(AT_ONCE), strict=True)
-        perceptual = torch.cat([judge(ours, theirs) for ours, theirs in pieces])
-    return {
-        "L1": (made - y).abs().mean().item(),
-        "SSIM": ssim(made, y).mean().item(),
-        "perceptual": perceptual.mean().item(),
-    }
+        for name, judge in judges.items():
+            pieces = zip(made.split(AT_ONCE), y.split(AT_ONCE), strict=True)
+            found[f"perceptual distance on {name}"] = torch.cat([judge(ours, theirs) for ours, theirs in pieces])
+    return {name: each.mean().item() for name, each in found.items()}
 
-
-NAMES = {
-    "L1": "mean absolute difference",
-    "SSIM": "structural similarity",
-    "perceptual": "perceptual distance (SqueezeNet)",
-}
 
 
 def beside_baselines(model: Model) -> dict[str, dict[str, float]]:
@@ -79,10 +74,10 @@ def measure(model: Model) -> list[dict]:
     heldout = recipe.task.pairs(recipe.data, "heldout")
     name, found = f"{type(recipe.data).__name__.lower()}/heldout", []
     for what, values in beside_baselines(model).items():
-        found += [(f"{NAMES[measure]}, {what}", len(heldout.source), value) for measure, value in values.items()]
+        found += [(f"{measure}, {what}", len(heldout.source), value) for measure, value in values.items()]
     if isinstance(recipe, CycleRecipe):
         values = compare(translate(model, heldout.target, back=True), heldout.source)
-        found += [(f"{NAMES[measure]}, translated back", len(heldout.source), value) for measure, value in values.items()]
+        found += [(f"{measure}, translated back", len(heldout.source), value) for measure, value in values.items()]
         for kind, images in (("a", heldout.source), ("b", heldout.target)):
             for disturbance, errors in cycle_errors(model, images, from_b=kind == "b").items():
                 label = f"difference after a cycle from kind {kind}, {disturbance} in between"
@@ -101,7 +96,8 @@ def _measure_figures(model: Model, heldout: Pairs) -> dict[str, float]:
         reading = read_figures(_large_enough(images), outfits, poses)
         errors = recipe.data.size * joint_errors(reading.pose, poses)  # (READ, 15), in pixels
         found[f"median distance of joints from where they are told, pixels, in {what}"] = errors.median().item()
-        found[f"share of joints within 5 % of the side, in {what}"] = (errors < 0.05 * recipe.data.size).float().mean().item()
+        near = errors < 0.05 * recipe.data.size
+        found[f"share of joints within 5 % of the side, in {what}"] = near.float().mean().item()
         seen = reading.outfit >= 0
         found[f"share of colours as told, in {what}"] = (reading.outfit == outfits)[seen].float().mean().item()
     return found

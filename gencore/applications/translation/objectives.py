@@ -129,8 +129,8 @@ def judge_of_pairs_loss(
         Parts ``real``, ``generated`` and ``accuracy``, or what the game has; and ``r1``.
     """
     players = Players(None, judge)
-    loss = game.discriminator(players, y, seen, None, fake.detach())  # equation 1 of pix2pix
-    return loss if penalty is None else add_losses([loss, penalty.loss(players, y, seen, None, fake.detach())])
+    loss = game.discriminator(players, y, seen, None, fake)  # equation 1 of pix2pix
+    return loss if penalty is None else add_losses([loss, penalty.loss(players, y, seen, None, fake)])
 
 
 def translation_loss(
@@ -162,7 +162,7 @@ def translation_loss(
     Loss
         Parts ``l1``, mean absolute difference in units of half the range of grey levels, and ``generator``.
     """
-    distance = (fake.float() - y).abs().mean()  # equation 3 of pix2pix
+    distance = _distance(fake, y)  # equation 3 of pix2pix
     loss = Loss(l1 * distance, {"l1": distance})
     if not adversarial:
         return loss
@@ -260,14 +260,14 @@ def cycle_judges_loss(
     for judge, real, fake, row, name in ((judges[0], a, fake_a, 0, "a"), (judges[1], b, fake_b, 2, "b")):
         if change is not None:
             real, fake = change(real, draw.change[row]), change(fake, draw.change[row + 1])
-        loss = game.discriminator(Players(None, judge), real, None, None, fake.detach())
+        loss = game.discriminator(Players(None, judge), real, None, None, fake)
         total, parts = total + loss.total, parts | {f"judge_{name}": loss.total}
         if penalty is not None:
-            slope = penalty.loss(Players(None, judge), real, None, None, fake.detach())
+            slope = penalty.loss(Players(None, judge), real, None, None, fake)
             total, parts["r1"] = total + slope.total, parts.get("r1", 0.0) + slope.parts["r1"]
     return Loss(total, parts)
 
 
 def _distance(made: Tensor, wanted: Tensor) -> Tensor:
-    """Return the mean absolute difference, in float32."""
-    return (made.float() - wanted.float()).abs().mean()
+    """Return the mean absolute difference, in the finer of both number formats."""
+    return (made - wanted).abs().mean()

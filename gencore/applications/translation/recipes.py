@@ -194,7 +194,11 @@ def _check_size(network: Translator, size: int) -> None:
 def style_to_style() -> TranslationRecipe:
     """Emoji of one drawing style into another, all six directions by one network that is told the style, 32x32.
 
-    ``gencore train translation.recipes.style_to_style``: Not run yet.
+    ``gencore train translation.recipes.style_to_style``: 143 seconds on an H200 that four other runs used too. On the 816
+    held-out pairs: mean absolute difference 0.268, structural similarity 0.278, perceptual distance on SqueezeNet 0.625. The
+    mean picture of a category has 0.368, 0.167 and 0.985, the best linear map of patches 0.330, 0.251 and 0.750, and the
+    source unchanged 0.331, 0.232 and 0.584: for a network that names things, a crisp drawing in the wrong style is nearer
+    than a blurred one in the right style. Its 1,365 steps are few: colours and outlines come over, faces blur.
     """
     return TranslationRecipe(
         data=Emoji(),
@@ -228,17 +232,19 @@ def style_to_style64() -> TranslationRecipe:
         network=Translator(
             UNet(channels=3, width=32, multipliers=(1, 2, 2), embedding=48, patch=2, heads=4, finish=16),
             (3,),
-            dropout=0.25,
+            dropout=0.1,
             residual=True,
         ),
-        penalty=R1(gamma=0.0005, every=8),
+        penalty=R1(gamma=0.0002, every=16),
     )
 
 
 def edges_to_emoji() -> TranslationRecipe:
     """Line drawings into emoji, in the style that is told, 32x32.
 
-    ``gencore train translation.recipes.edges_to_emoji``: Not run yet.
+    ``gencore train translation.recipes.edges_to_emoji``: 130 seconds on an H200 that four other runs used too. On the 408
+    held-out pairs: mean absolute difference 0.234, structural similarity 0.448, perceptual distance on SqueezeNet 0.487; the
+    mean picture of a category has 0.368, 0.167 and 0.985, the best linear map of patches 0.429, 0.203 and 0.850.
     """
     return TranslationRecipe(
         data=Emoji(),
@@ -257,7 +263,7 @@ def pose_to_figure() -> TranslationRecipe:
 
     ``gencore train translation.recipes.pose_to_figure``: Not run yet.
     """
-    data = Figures(size=64, images=6_000)
+    data = Figures(size=64, images=3_500)
     return TranslationRecipe(
         data=data,
         task=Dress(),
@@ -265,8 +271,9 @@ def pose_to_figure() -> TranslationRecipe:
             UNet(channels=3, width=24, multipliers=(1, 2, 2), embedding=64, patch=2, heads=4, finish=16), data.conditions
         ),
         judge=PatchGAN(channels=6 + sum(data.conditions), width=32, strided=2),
-        penalty=R1(gamma=0.0005, every=8),
+        penalty=R1(gamma=0.0005, every=16),
         l1=50.0,
+        optimiser=Adam(generator_lr=2e-3, discriminator_lr=5e-4),
         mirror=False,
     )
 
@@ -274,7 +281,12 @@ def pose_to_figure() -> TranslationRecipe:
 def cycle_emoji() -> CycleRecipe:
     """Emoji of two drawing styles, Noto and Fluent 3D, translated both ways without ever seeing a pair, 32x32.
 
-    ``gencore train translation.recipes.cycle_emoji``: Not run yet.
+    ``gencore train translation.recipes.cycle_emoji``: 144 seconds on an H200 that four other runs used too. It has found the
+    palette of Fluent 3D and keeps the drawing. On the 136 held-out symbols, beside what Fluent drew: mean absolute difference
+    0.293, structural similarity 0.244, perceptual distance on SqueezeNet 0.549; Noto's own pictures have 0.308, 0.232 and
+    0.565. It hides nothing: noise of 8 grey levels between both ways adds 0.04, and a copy's own would be 0.05.
+    With a cycle weight of 10 and an identity weight of 1 hardly anything moved in
+    78,000 images: translators that begin as the identity come back already, and the judges must be able to pull them away.
     """
     network = Translator(UNet(channels=3, width=16, multipliers=(1, 2, 2, 2)), residual=True)
     judge = PatchGAN(channels=3, width=32, strided=2)
@@ -292,18 +304,27 @@ def cycle_emoji() -> CycleRecipe:
 
 
 def cycle_edges() -> CycleRecipe:
-    """Line drawings and emoji, translated both ways without pairs: the colours have to be hidden in the lines, 32x32.
+    """Line drawings and emoji, translated both ways without pairs: the colours have to be hidden in the lines, 16x16.
 
-    ``gencore train translation.recipes.cycle_edges``: Not run yet.
+    ``gencore train translation.recipes.cycle_edges``: some three core-minutes. Not run yet.
     """
+    sizes = UNet(channels=1, out_channels=3, width=16, multipliers=(1, 2), patch=2, finish=8)
     return CycleRecipe(
-        data=Emoji(styles=("fluent3d",)),
+        data=Emoji(styles=("fluent3d",), size=16),
         task=Colour(),
-        there=Translator(UNet(channels=1, out_channels=3, width=16, multipliers=(1, 2))),
-        back=Translator(UNet(channels=3, out_channels=1, width=16, multipliers=(1, 2))),
-        judge_a=PatchGAN(channels=1, width=32, strided=2),
-        judge_b=PatchGAN(channels=3, width=32, strided=2),
+        there=Translator(sizes),
+        back=Translator(replace(sizes, channels=3, out_channels=1)),
+        judge_a=PatchGAN(channels=1, width=16, strided=2),
+        judge_b=PatchGAN(channels=3, width=16, strided=2),
         identity=0.0,
+        history=64,
+        optimiser=Adam(generator_lr=2e-3, discriminator_lr=5e-4),
+        images=16_000,
+        batch_size=16,
+        ema_half_life=2_000,
+        precision="fp32",
+        log_every=800,
+        checkpoint_every=1_600,
     )
 
 
@@ -312,4 +333,4 @@ def cycle_edges_veiled() -> CycleRecipe:
 
     ``gencore train translation.recipes.cycle_edges_veiled``: Not run yet.
     """
-    return replace(cycle_edges(), veil=0.1)
+    return replace(cycle_edges(), veil=0.2)

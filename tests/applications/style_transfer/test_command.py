@@ -58,7 +58,7 @@ def test_each_method_paints_at_the_pictures_size_the_same_each_time(method, mode
     made = restyled(photo, *options)
     again = restyled(photo, *options, name="again.png")
     assert made.size == (52, 40) and made.tobytes() == again.tobytes()
-    assert f"in the style of Café Terrace at Night, by {method}, strength 1" in capsys.readouterr().out
+    assert f"in the style of Café Terrace at Night, by {method}, strength {command.STRENGTH[method]:g}" in capsys.readouterr().out
     other = restyled(photo, *options[:2], *options[4:], "--style", "bridge", name="other.png")
     weaker = restyled(photo, *options, "--strength", "0.3", name="weaker.png")
     assert len({made.tobytes(), other.tobytes(), weaker.tobytes()}) == 3

@@ -93,6 +93,17 @@ def test_no_other_affine_map_to_these_colours_moves_less():
         assert (other - pixels).square().mean() > cost
 
 
+def test_what_it_costs_to_move_colours_is_the_distance_of_two_normal_laws():
+    """Dowson & Landau 1982: the squared difference of means, and tr S + tr T - 2 tr (S^1/2 T S^1/2)^1/2."""
+    photo, painting = 0.5 * PHOTO, 0.3 * PAINTING
+    ours, theirs = (x.double().flatten(2)[0] for x in (photo, painting))
+    S, T = (torch.cov(each, correction=0) for each in (ours, theirs))
+    squared = torch.linalg.eigvals(S @ T).real.clamp(min=0)  # those of S^1/2 T S^1/2
+    expected = (ours.mean(1) - theirs.mean(1)).square().sum() + S.trace() + T.trace() - 2 * squared.sqrt().sum()
+    cost = 3 * (match_colours(photo, painting).double() - photo.double()).square().mean()
+    torch.testing.assert_close(cost, expected, rtol=1e-2, atol=0)
+
+
 def test_a_photograph_in_its_own_colours_stays():
     torch.testing.assert_close(match_colours(PHOTO, PHOTO), PHOTO, rtol=0, atol=1e-4)
 

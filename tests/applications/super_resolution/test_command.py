@@ -7,13 +7,17 @@ import torch
 from PIL import Image
 
 from gencore import zoo
-from gencore.applications import super_resolution
+from gencore.applications import palette, super_resolution
+from gencore.applications.palette.recipes import upscale_photos
 from gencore.cli import super_resolution as command
 from gencore.cli.pictures import open_picture
 from gencore.data import Photos, to_float, to_uint8
+from gencore.diffusion.recipes import Sampling
 from gencore.errors import InputError
 from gencore.networks.bicubic import enlarge
 from gencore.networks.edsr import EDSR
+from gencore.networks.palette import Palette
+from gencore.networks.unet import UNet
 from tests.applications.super_resolution.test_loop import PLAIN
 
 
@@ -49,7 +53,7 @@ def test_every_odd_picture_becomes_larger_and_stays_what_it_was(upscale, odd_pic
     """After two steps, the tiny network adds little to bicubic interpolation, which shows what must be seen, upright."""
     for odd in odd_pictures:
         looks = torch.from_numpy(odd.looks.copy()).permute(2, 0, 1)
-        large = open_picture(upscale(odd.path, "--times", 2, "--overwrite"))
+        large = open_picture(upscale(odd.path, "--model", "residual_x2", "--overwrite"))
         expected = to_uint8(enlarge(to_float(looks[None]), 2))[0]
         assert large.shape == expected.shape, odd.path.name
         assert (large.int() - expected.int()).abs().float().mean() < 3 + odd.slack, odd.path.name
@@ -69,6 +73,7 @@ def test_times_and_model_say_how_much_larger(upscale, odd_pictures, models, caps
         ((), 4),
         (("--times", 2), 2),
         (("--times", 4), 4),
+        (("--times", 1), 1),  # larger and small again: sharper, if anything
         (("--model", "residual_x2"), 2),
         (("--model", models / "residual_x2", "--times", 2), 2),  # a run's folder
     ):
@@ -82,8 +87,9 @@ def test_times_and_model_say_how_much_larger(upscale, odd_pictures, models, caps
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--times", 3), "--times 3: there are models for 2 and 4"),
-        (("--times", 4, "--model", "residual_x2"), "--times 4: residual_x2 enlarges 2 times"),
+        (("--times", 3), "--times 3: residual_x4 was trained for 4 times; choose 4 or a part of it"),
+        (("--times", 0), "--times 0: residual_x4 was"),
+        (("--times", 4, "--model", "residual_x2"), "--times 4: residual_x2 was trained for 2 times"),
         (("--model", "residual_x9"), "no model named 'residual_x9'"),
         (("--device", "tpu9"), "device 'tpu9'"),
     ],
@@ -94,7 +100,7 @@ def test_what_cannot_be_is_one_error(upscale, odd_pictures, options, words):
 
 
 def test_a_model_that_draws_is_no_model_that_enlarges(odd_pictures, tmp_path):
-    with pytest.raises(InputError, match="dcgan_digits: does not enlarge pictures; choose one such as residual_x2, residual_x4"):
+    with pytest.raises(InputError, match="dcgan_digits: does not enlarge pictures; choose one such as residual_x4 or srgan_x4"):
         command.run([str(odd_pictures[0].path), "--out", str(tmp_path / "a.png"), "--model", "dcgan_digits"])
 
 
@@ -117,3 +123,24 @@ def test_a_picture_is_enlarged_by_the_model_s_own_function(upscale, odd_pictures
     odd = next(odd for odd in odd_pictures if odd.path.name == "exif_6.jpg")
     expected = super_resolution.upscale(super_resolution.load(models / "residual_x4"), open_picture(odd.path))
     assert torch.equal(open_picture(upscale(odd.path)), expected)
+    halved = super_resolution.lower(expected, 2)
+    assert torch.equal(open_picture(upscale(odd.path, "--times", 2, "--overwrite")), halved)
+
+
+def test_a_diffusion_model_draws_another_picture_for_each_seed(upscale, tmp_path, odd_pictures):
+    """Also where its network takes no such size: one pixel, and odd sides."""
+    unet = UNet(6, out_channels=3, width=8, multipliers=(1, 2), embedding=8, patch=4, finish=4)
+    recipe = replace(upscale_photos(), network=Palette(unet), images=4, batch_size=2, scales=(1.0,))
+    recipe = replace(recipe, sampling=Sampling("euler", steps=1), checkpoint_every=4)
+    for _ in palette.train(recipe, tmp_path / "drawer", device="cpu"):
+        pass
+    by = "--model", tmp_path / "drawer", "--overwrite"
+    for name, size in (("mode_RGB.png", (61, 47)), ("one_pixel.png", (1, 1)), ("wide_700x1.png", (700, 1))):
+        photo = next(odd.path for odd in odd_pictures if odd.path.name == name)
+        found = open_picture(upscale(photo, *by))
+        assert found.shape == (3, 4 * size[1], 4 * size[0])
+        assert torch.equal(open_picture(upscale(photo, *by)), found)
+        assert not torch.equal(open_picture(upscale(photo, *by, "--seed", 1)), found)
+    Image.new("RGB", (300, 300)).save(tmp_path / "large.png")
+    with pytest.raises(InputError, match="300x300 pixels; this command takes at most 62,500"):
+        upscale(tmp_path / "large.png", *by, out="larger.png")

@@ -10,7 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from gencore import metrics
 from gencore.applications import super_resolution
-from gencore.applications.super_resolution import judge, lower, luminance, measure, photos_of, upscale
+from gencore.applications.super_resolution import judge, judge_each, lower, luminance, measure, photos_of, upscale
 from gencore.applications.super_resolution import sampling as module
 from gencore.applications.super_resolution.recipes import residual_x4
 from gencore.applications.super_resolution.sampling import build
@@ -116,6 +116,7 @@ def test_the_judge_reduces_compares_and_averages(monkeypatch):
             values = *values, PerceptualDistance()(to_float(made[None]), to_float(original[None])).item()
         for name, value in zip(found, values, strict=True):
             expected.setdefault(name, []).append(value)
+    assert judge_each(doubled, 4, pictures) == {name: pytest.approx(values, rel=1e-4) for name, values in expected.items()}
     assert found == pytest.approx({name: sum(values) / 2 for name, values in expected.items()}, rel=1e-4)
 
 
@@ -150,8 +151,8 @@ def test_a_card_says_what_bicubic_enlargement_reaches_beside_it(monkeypatch):
 def test_heldout_pairs_are_squares_and_what_is_made_of_them():
     given = model(NETWORKS["residual x4"])
     images, made = super_resolution.heldout_pairs(given, 5)
-    assert images.shape == made.shape == (5, 3, 64, 64) and images.dtype == torch.uint8
-    theirs = Photos(64).load("heldout").images
+    assert images.shape == made.shape == (5, 3, 32, 32) and images.dtype == torch.uint8
+    theirs = Photos(32).load("heldout").images
     assert all(any(torch.equal(image, other) for other in theirs) for image in images)
     assert len({tuple(image.flatten().tolist()) for image in images}) == 5
     with torch.inference_mode():

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from gencore.applications.editing.sdedit import sdedit
+from gencore.applications.editing.drawings import sdedit
 from gencore.diffusion import Flow
 from gencore.diffusion.samplers import ddim, euler, heun
 from gencore.errors import InputError

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from gencore.applications.inpainting.repaint import evaluations, jumps, repaint
+from gencore.applications.inpainting.resampling import evaluations, jumps, repaint
 from gencore.diffusion import EDM, Flow
 from gencore.diffusion.samplers import even_times
 from gencore.errors import InputError
