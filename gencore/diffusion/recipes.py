@@ -377,7 +377,10 @@ def latent_emoji64() -> DiffusionRecipe:
 def text_shapes() -> DiffusionRecipe:
     """Flow matching on scenes of coloured shapes, told their captions word by word; for a GPU.
 
-    Not run yet.
+    ``gencore train diffusion.recipes.text_shapes``: 353 seconds on an H200 that thirteen other runs used too, 1,664 steps. Of
+    500 new captions of pairs that training shows, 39.4 ± 2.2 % are drawn in full, of 500 with another pair 37.0 ± 2.2 %:
+    0.88 and 0.87 of the objects, 0.72 and 0.61 of the colours, 0.06 and 0.07 of the positions, which is chance; places are all
+    alike to it. On 1,000 samples: kernel distance 0.192 ± 0.006 on SqueezeNet features (real against real 0.05).
 
     Training shows none of six pairs of colour and shape, such as a red star, so that they can be asked for as a test.
     """
@@ -446,9 +449,11 @@ def text_emoji() -> DiffusionRecipe:
 
 
 def text_emoji64() -> DiffusionRecipe:
-    """`text_emoji` with four times the pixels; for a GPU. The showpiece of the chapter on text to image.
+    """`text_emoji` with four times the pixels and new weights; for a GPU.
 
-    Not run yet.
+    ``gencore train diffusion.recipes.text_emoji64``: 399 seconds on an H200 that thirteen other runs used too, 1,737 steps, too
+    few for rare words. On 400 samples: kernel distance 0.154 ± 0.019 on SqueezeNet features (real against real 0.01),
+    precision 0.55, recall 0.44, coverage 0.71.
 
     Its codes are 16x16x4, from the same first stage: that of 32 pixels is made of convolutions, and reconstructs held-out
     emoji of 64 pixels at 30.4 dB, SSIM 0.920, where `vae.recipes.kl_emoji64` reaches 33.1 dB. The pictures of 64 pixels do
