@@ -95,13 +95,19 @@ def test_no_other_affine_map_to_these_colours_moves_less():
 
 def test_what_it_costs_to_move_colours_is_the_distance_of_two_normal_laws():
     """Dowson & Landau 1982: the squared difference of means, and tr S + tr T - 2 tr (S^1/2 T S^1/2)^1/2."""
-    photo, painting = 0.5 * PHOTO, 0.3 * PAINTING
+    draw = torch.Generator().manual_seed(0)
+    noise = 0.2 * torch.randn(2, 3, 40, 40, generator=draw)
+    first, second = (  # red and green go together in one, green and blue in the other
+        torch.tensor([[1.0, 0.6, 0.0], [0.6, 1.0, 0.0], [0.0, 0.0, 0.4]]),
+        torch.tensor([[0.4, 0.0, 0.0], [0.0, 1.0, -0.6], [0.0, -0.6, 1.0]]),
+    )
+    photo, painting = (torch.einsum("ij,jhw->ihw", mix, x)[None] for mix, x in zip((first, second), noise, strict=True))
     ours, theirs = (x.double().flatten(2)[0] for x in (photo, painting))
     S, T = (torch.cov(each, correction=0) for each in (ours, theirs))
     squared = torch.linalg.eigvals(S @ T).real.clamp(min=0)  # those of S^1/2 T S^1/2
     expected = (ours.mean(1) - theirs.mean(1)).square().sum() + S.trace() + T.trace() - 2 * squared.sqrt().sum()
     cost = 3 * (match_colours(photo, painting).double() - photo.double()).square().mean()
-    torch.testing.assert_close(cost, expected, rtol=1e-2, atol=0)
+    torch.testing.assert_close(cost, expected, rtol=2e-2, atol=0)  # what is added to variances costs a little
 
 
 def test_a_photograph_in_its_own_colours_stays():
