@@ -149,7 +149,7 @@ def losses(recipe, steps=4):
 
 
 PAIRED_OPTIONS = [
-    dict(adversarial=0.0), dict(adversarial=2.0), dict(l1=10.0), dict(penalty=None), dict(penalty=R1(gamma=1.0, every=2)),
+    dict(adversarial=0.0), dict(adversarial=2.0), dict(l1=20.0), dict(penalty=None), dict(penalty=R1(gamma=1.0, every=2)),
     dict(penalty=R1(gamma=0.1, every=1)), dict(augmentation=None), dict(augmentation=Augmentation(0.0, 0.0, 0.5)),
     dict(mirror=False), dict(shift=0.0), dict(objective=LeastSquares()), dict(seed=1),
     dict(network=Translator(SMALL, (2,), dropout=0.0, residual=True)),
