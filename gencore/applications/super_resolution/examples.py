@@ -37,7 +37,13 @@ class Crops:
     """
 
     def __init__(
-        self, photographs: list[Tensor], size: int, times: int, batch_size: int, seed: int, device: torch.device | str = "cpu"
+        self,
+        photographs: list[Tensor],
+        size: int,
+        times: int,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
     ) -> None:
         if not photographs:
             raise InputError("photographs: there are none to learn from")

@@ -1,7 +1,7 @@
 """From a folder to a network, from a small picture to a large one, and how near that comes to the original.
 
-`judge` and `judge_each` take any function from small pictures to large ones, so that whatever enlarges, however it was trained, is measured
-alike.
+`judge` and `judge_each` take any function from small pictures to large ones, so that whatever enlarges, however it was
+trained, is measured alike.
 """
 
 import functools
