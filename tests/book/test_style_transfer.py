@@ -46,8 +46,9 @@ def test_style_distance():
 
 @equation(
     "STY.3",
-    r"\lVert G(h) - G(a) \rVert^2 = \frac 1{N^2} \sum_{n,n'} k(h_n, h_{n'}) - \frac 2{NM} \sum_{n,m} k(h_n, a_m)"
-    r" + \frac 1{M^2} \sum_{m,m'} k(a_m, a_{m'}), \quad k(x, y) = (x^\top y)^2",
+    r"\begin{aligned} \lVert G(h) - G(a) \rVert^2 = {} & \frac 1{N^2} \sum_{n,n'} k(h_n, h_{n'})"
+    r" - \frac 2{NM} \sum_{n,m} k(h_n, a_m) \\ & + \frac 1{M^2} \sum_{m,m'} k(a_m, a_{m'}), \quad"
+    r" k(x, y) = (x^\top y)^2. \end{aligned}",
 )
 def test_gram_matrices_are_compared_by_a_quadratic_kernel():
     """(STY.3): both sides, the right one by plain sums."""
