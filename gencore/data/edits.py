@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from gencore.data import shapes
+from gencore.data.grammar import Words
 from gencore.data.image_set import ImageSet, Split, check_split
 from gencore.data.shapes import (
     COLOURS,
@@ -107,7 +108,7 @@ def parse_edit(text: str) -> Edit:
     InputError
         If a word is unknown (the message lists the allowed ones) or stands where the grammar has no place for it.
     """
-    words = _Words(text)
+    words = _words(text)
     verb = words.expect("add", "remove", "make", "turn", "move")
     words.expect(*(("a", "an") if verb == "add" else ("the",)))
     size, colour = words.take(*SIZES), words.take(*COLOURS)
@@ -143,7 +144,7 @@ def encode_edits(instructions: Sequence[str]) -> Tensor:
     """
     rows = []
     for text in instructions:
-        words = _Words(text).words
+        words = _words(text).words
         if len(words) >= INSTRUCTION_LENGTH:
             raise InputError(f"instruction {text!r}: has {len(words)} words; there is room for {INSTRUCTION_LENGTH - 1}")
         rows.append([_IDS[word] for word in words] + [END] * (INSTRUCTION_LENGTH - len(words)))
@@ -500,36 +501,11 @@ _MAKERS: dict[EditKind, Callable] = {
 # Reading and scoring edits
 
 
-class _Words:
-    """The words of an instruction and how many of them have been read."""
-
-    def __init__(self, text: str) -> None:
-        self.text, self.words, self.at = text, text.lower().split(), 0
-        for word in self.words:
-            if word not in _IDS or word == WORDS[END]:
-                raise InputError(f"instruction {text!r}: unknown word {word!r}; allowed are: {', '.join(WORDS[1:])}")
-
-    def take(self, *options: str) -> str | None:
-        """Read the next word if it is one of these."""
-        word = self.words[self.at] if self.at < len(self.words) else None
-        if word not in options:
-            return None
-        self.at += 1
-        return word
-
-    def expect(self, *options: str) -> str:
-        word = self.take(*options)
-        if word is None:
-            found = f"has {self.words[self.at]!r} as word {self.at + 1}" if self.at < len(self.words) else "ends too early"
-            raise InputError(f"instruction {self.text!r}: {found}, where the grammar wants {' or '.join(options)}")
-        return word
-
-    def end(self) -> None:
-        if self.at < len(self.words):
-            raise InputError(f"instruction {self.text!r}: goes on with {self.words[self.at]!r} where it should end")
+def _words(text: str) -> Words:
+    return Words(text, WORDS[1:], "the instruction")
 
 
-def _parse_place(words: _Words, options: Sequence[str]) -> str:
+def _parse_place(words: Words, options: Sequence[str]) -> str:
     """Read "the top left", or "the centre", whose first word is one of these."""
     words.expect("the")
     first = words.expect(*options)

@@ -47,6 +47,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from gencore.data.grammar import Words
 from gencore.data.image_set import ImageSet, Split
 from gencore.errors import InputError
 
@@ -487,32 +488,8 @@ def caption(scene: Scene, generator: torch.Generator, several_related: bool = Fa
     return describe_scene(scene, generator, several_related).words()
 
 
-class _Words:
-    """The words of a caption and how many of them have been read."""
-
-    def __init__(self, text: str) -> None:
-        self.text, self.words, self.at = text, text.lower().split(), 0
-        for word in self.words:
-            if word not in _IDS or word == VOCABULARY[END]:
-                raise InputError(f"the caption has the unknown word {word!r}; allowed are: {', '.join(VOCABULARY[1:])}")
-
-    def next(self) -> str | None:
-        return self.words[self.at] if self.at < len(self.words) else None
-
-    def take(self, *options: str) -> str | None:
-        """Read the next word if it is one of these."""
-        word = self.next()
-        if word not in options:
-            return None
-        self.at += 1
-        return word
-
-    def expect(self, *options: str) -> str:
-        word = self.take(*options)
-        if word is None:
-            found = f"has {self.next()!r} as word {self.at + 1}" if self.next() else f"ends after {self.at} words"
-            raise InputError(f"the caption {self.text!r} {found}, where the grammar wants {' or '.join(options)}")
-        return word
+def _words(text: str) -> Words:
+    return Words(text, VOCABULARY[1:], "the caption")
 
 
 def parse(text: str) -> Facts:
@@ -523,7 +500,7 @@ def parse(text: str) -> Facts:
     InputError
         If a word is unknown (the message lists the allowed ones) or stands where the grammar has no place for it.
     """
-    words = _Words(text)
+    words = _words(text)
     clauses = [_parse_clause(words)]
     while words.next():
         words.expect("and")
@@ -531,7 +508,7 @@ def parse(text: str) -> Facts:
     return Facts(tuple(clauses))
 
 
-def _parse_clause(words: _Words) -> Clause:
+def _parse_clause(words: Words) -> Clause:
     count = _NUMBERS[words.expect(*_NUMBERS)]
     what = _parse_description(words, count)
     if count == 1 and words.take("in"):
@@ -551,7 +528,7 @@ def _parse_clause(words: _Words) -> Clause:
     return Clause(count, what, relation=relation, other=_parse_description(words, 1))
 
 
-def _parse_description(words: _Words, count: int) -> Description:
+def _parse_description(words: Words, count: int) -> Description:
     size, colour = words.take(*SIZES), words.take(*COLOURS)
     noun = words.expect(*SHAPES) if count == 1 else words.expect(*_PLURALS)
     return Description(_PLURALS.get(noun, noun), colour, size)
@@ -573,7 +550,7 @@ def encode(captions: Sequence[str], length: int = CAPTION_LENGTH) -> Tensor:
     """
     ids = torch.full((len(captions), length), END)
     for row, text in zip(ids, captions, strict=True):
-        words = _Words(text).words
+        words = _words(text).words
         if len(words) >= length:
             raise InputError(f"the caption {text!r} has {len(words)} words; length={length} allows {length - 1}")
         row[: len(words)] = torch.tensor([_IDS[word] for word in words], dtype=torch.int64)

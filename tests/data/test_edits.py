@@ -59,13 +59,13 @@ def test_every_drawn_instruction_can_be_read_again(train, heldout):
     [
         ("paint the star", "unknown word 'paint'; allowed are: add, remove"),
         ("remove a star", "has 'a' as word 2, where the grammar wants the"),
-        ("remove the", "ends too early"),
-        ("remove the star at", "goes on with 'at'"),
+        ("remove the", "ends after 2 words, where the grammar wants circle"),
+        ("remove the star at", "has 'at' as word 4, where the grammar wants the end"),
         ("add a red star in the top", "has 'top' as word 7, where the grammar wants centre"),
         ("add a red star at the centre", "grammar wants top or bottom"),
         ("make the star star", "wants red or"),
-        ("move the star to the left top", "goes on with 'top'"),
-        ("", "ends too early"),
+        ("move the star to the left top", "has 'top' as word 7, where the grammar wants the end"),
+        ("", "ends after 0 words, where the grammar wants add"),
         ("remove the <end>", "unknown word"),
     ],
 )
