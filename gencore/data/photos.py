@@ -3,9 +3,11 @@
 Split by photograph: every eighth is held out. Patches are cut when the data are loaded, on a fixed grid.
 """
 
+import functools
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,6 +54,13 @@ def paintings() -> tuple[Picture, ...]:
     return _read_gallery("paintings.zip")
 
 
+@functools.cache
+def photos_of(split: Split) -> tuple[Picture, ...]:
+    """Return the whole photographs of a split of `Photos`; they are decoded once and then shared."""
+    check_split(split)
+    return tuple(each for place, each in enumerate(photographs()) if (place % EVERY == FIRST) == (split == "heldout"))
+
+
 @dataclass(frozen=True)
 class Photos:
     """Square patches of the photographs.
@@ -92,6 +101,50 @@ class Photos:
         titles = tuple(picture.title for picture in pictures)
         captions = tuple(titles[place] for place in labels)
         return ImageSet(f"photos/{split}", torch.cat(patches), torch.tensor(labels), titles, captions)
+
+
+class Squares:
+    """Whole pictures on a device, as bytes, out of which squares are cut at any place.
+
+    Parameters
+    ----------
+    pictures : sequence of Tensor
+        uint8 ``(3, H, W)``, of any sizes.
+    size : int
+        Side of the squares.
+    device : torch.device or str
+        Where the pictures live.
+
+    Raises
+    ------
+    InputError
+        If there are none, or one is smaller than the squares.
+    """
+
+    def __init__(self, pictures: Sequence[Tensor], size: int, device: torch.device | str = "cpu") -> None:
+        if not pictures:
+            raise InputError("photographs: there are none to learn from")
+        if small := [tuple(each.shape[1:]) for each in pictures if min(each.shape[1:]) < size]:
+            raise InputError(f"a photograph of {small[0][0]}x{small[0][1]} pixels: smaller than the squares of {size}")
+        pixels = [each.flatten(1).T for each in pictures]  # (H W, 3)
+        lengths = torch.tensor([len(each) for each in pixels])
+        self._size, self._pixels = size, torch.cat(pixels).contiguous().to(device)
+        self._first = (lengths.cumsum(0) - lengths).to(device)  # where each picture begins
+        self._height, self._width = torch.tensor([each.shape[1:] for each in pictures]).to(device).unbind(1)
+        self._side = torch.arange(size, device=device)
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def cut(self, u: Tensor) -> Tensor:
+        """Return squares, uint8 ``(B, 3, size, size)``, for uniform numbers ``(B, 3)``: which picture, row and column."""
+        # Float32 has numbers below 1 that a large factor rounds up to it.
+        which = (u[:, 0] * len(self)).long().clamp(max=len(self) - 1)  # (B,)
+        height, width = self._height[which], self._width[which]
+        top = (u[:, 1] * (height - self._size + 1)).long().minimum(height - self._size)
+        left = (u[:, 2] * (width - self._size + 1)).long().minimum(width - self._size)
+        rows = (top[:, None] + self._side) * width[:, None] + left[:, None] + self._first[which, None]  # (B, S)
+        return self._pixels[rows[:, :, None] + self._side].permute(0, 3, 1, 2)  # (B, 3, S, S)
 
 
 def cut_patches(image: Tensor, size: int, step: int) -> Tensor:

@@ -9,46 +9,11 @@ from torch.nn.functional import interpolate
 
 from gencore.applications.palette.recipes import PaletteRecipe
 from gencore.applications.palette.tasks import Instruct, Seen, to_drawn
-from gencore.data import Batches, Photos, photographs, to_float
+from gencore.data import Batches, Photos, to_float
 from gencore.data.edits import END
-from gencore.data.photos import EVERY, FIRST
+from gencore.data.photos import Squares, photos_of
 from gencore.diffusion.objectives import Draw
 from gencore.training import distributed, rng
-
-
-class Patches:
-    """Photographs at several scales on one canvas each, from which patches are cut anywhere.
-
-    Parameters
-    ----------
-    pictures : list of Tensor
-        uint8 ``(3, H, W)`` of any size.
-    scales : tuple of float
-        At which each of them is kept.
-    size : int
-        Side of the patches.
-    device : torch.device
-        Where they live.
-    """
-
-    def __init__(self, pictures: list[Tensor], scales: tuple[float, ...], size: int, device: torch.device) -> None:
-        kept = [shrink(picture, scale, size) for picture in pictures for scale in scales]
-        sides = torch.tensor([picture.shape[1:] for picture in kept])  # (N, 2)
-        self.canvas = torch.zeros(len(kept), 3, *sides.amax(0).tolist(), dtype=torch.uint8)
-        for canvas, picture in zip(self.canvas, kept, strict=True):
-            canvas[:, : picture.shape[1], : picture.shape[2]] = picture
-        self.canvas, self.room = self.canvas.to(device), (sides - size + 1).to(device)  # room: places of a corner
-        self.reach = torch.arange(size, device=device)
-
-    def cut(self, u: Tensor) -> Tensor:
-        """Return patches, uint8 ``(B, 3, size, size)``, for uniform numbers in [0, 1) ``(B, 3)``: which, and where."""
-        # Float32 has numbers below 1 that a large factor rounds up to it.
-        number = (u[:, 0] * len(self.canvas)).long().clamp(max=len(self.canvas) - 1)
-        corner = torch.minimum((u[:, 1:] * self.room[number]).long(), self.room[number] - 1)  # (B, 2)
-        rows = (corner[:, 0, None] + self.reach)[:, None, :, None]
-        columns = (corner[:, 1, None] + self.reach)[:, None, None, :]
-        channels = torch.arange(3, device=u.device)[None, :, None, None]
-        return self.canvas[number[:, None, None, None], channels, rows, columns]
 
 
 def shrink(picture: Tensor, scale: float, least: int) -> Tensor:
@@ -74,10 +39,11 @@ class Examples:
     def __init__(self, recipe: PaletteRecipe, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
         self._rank, self._world_size = distributed.rank(), distributed.world_size()
-        self._patches = self._batches = self._before = self._place = self._words = None
+        self._squares = self._batches = self._before = self._place = self._words = None
         if isinstance(recipe.data, Photos):
-            pictures = [each.image for place, each in enumerate(photographs()) if place % EVERY != FIRST]
-            self._patches = Patches(pictures, recipe.scales, recipe.data.size, device)
+            size = recipe.data.size
+            kept = [shrink(each.image, scale, size) for each in photos_of("train") for scale in recipe.scales]
+            self._squares = Squares(kept, size, device)
             return
         if isinstance(recipe.task, Instruct):
             pairs = recipe.data.load_pairs("train")
@@ -100,8 +66,8 @@ class Examples:
             Noise and times.
         """
         recipe, task = self.recipe, self.recipe.task
-        if self._patches is not None:
-            x = to_float(self._patches.cut(self._uniform(images_seen, "patch", 3)))
+        if self._squares is not None:
+            x = to_float(self._squares.cut(self._uniform(images_seen, "patch", 3)))
         else:
             batch = self._batches.at(images_seen)
             x = batch.x

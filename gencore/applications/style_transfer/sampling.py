@@ -14,7 +14,7 @@ from gencore.applications.style_transfer.objectives import (
 from gencore.applications.style_transfer.recipes import StyleRecipe
 from gencore.applications.style_transfer.styles import fit_side
 from gencore.data import to_float, to_uint8
-from gencore.data.photos import EVERY, FIRST, photographs
+from gencore.data.photos import photos_of
 from gencore.errors import InputError
 from gencore.networks.adain import AdaIN, AdaINDecoder
 from gencore.networks.image_transform import ImageTransform, ImageTransformNetwork
@@ -208,11 +208,7 @@ def _looking_once(recipe: StyleRecipe, device: torch.device) -> StyleFeatures:
 
 def heldout_photographs(side: int) -> list[Tensor]:
     """Return the held-out photographs, ``(1, 3, H, W)`` in [-1, 1] each, with this shorter side."""
-    return [
-        fit_side(to_float(picture.image)[None], side)
-        for number, picture in enumerate(photographs())
-        if number % EVERY == FIRST
-    ]
+    return [fit_side(to_float(picture.image)[None], side) for picture in photos_of("heldout")]
 
 
 def _painted(model: tuple[Networks, StyleRecipe], x: Tensor, painting: int, styles: list[Tensor]) -> Tensor:

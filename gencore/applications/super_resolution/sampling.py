@@ -4,7 +4,6 @@
 trained, is measured alike.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 
 from gencore.applications.super_resolution.objectives import Networks
 from gencore.applications.super_resolution.recipes import SuperResolutionRecipe
-from gencore.data import Picture, Split, photographs, to_float, to_uint8
-from gencore.data.photos import EVERY, FIRST, cut_patches
+from gencore.data import Picture, to_float, to_uint8
+from gencore.data.photos import cut_patches, photos_of
 from gencore.errors import InputError
 from gencore.metrics import PerceptualDistance, psnr, second_features, ssim
 from gencore.networks.bicubic import enlarge, reduce
@@ -214,12 +213,6 @@ def heldout_pairs(model: tuple[Networks, SuperResolutionRecipe], count: int) -> 
     device, low = next(network.parameters()).device, lower(squares, times)
     made = [network(to_float(piece.to(device))).cpu() for piece in low.split(16)]
     return squares, torch.cat(made)
-
-
-@functools.cache
-def photos_of(split: Split) -> tuple[Picture, ...]:
-    """Return the whole photographs of a split of `gencore.data.photos.Photos`; they are decoded once and then shared."""
-    return tuple(each for place, each in enumerate(photographs()) if (place % EVERY == FIRST) == (split == "heldout"))
 
 
 def cut_to_multiple(image: Tensor, times: int) -> Tensor:

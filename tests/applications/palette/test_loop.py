@@ -8,7 +8,7 @@ import torch
 from gencore import families
 from gencore.applications import palette
 from gencore.applications.palette import Damage, Holes, Instruct, Mending, PaletteRecipe, Upscale
-from gencore.applications.palette.examples import Examples, Patches, shrink
+from gencore.applications.palette.examples import Examples, shrink
 from gencore.applications.palette.sampling import build
 from gencore.data import Emoji, Photos, photographs, to_float
 from gencore.data.edits import END, INSTRUCTION_LENGTH, WORDS, Edits
@@ -235,22 +235,9 @@ def test_nothing_is_hidden_without_a_share():
     assert seen.words.any(1).all() and seen.source.flatten(1).any(1).all()
 
 
-def test_patches_come_from_everywhere_in_training_photographs_only():
-    """Every patch is a cut of its photograph, corners reach both ends, and all photographs are asked."""
-    pictures = [torch.arange(3 * h * w, dtype=torch.int64).remainder(251).view(3, h, w).byte() for h, w in ((20, 30), (40, 17))]
-    patches = Patches(pictures, (1.0,), 16, torch.device("cpu"))
-    u = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0))
-    u[:2] = 1 - 2**-24  # the largest number there is
-    cut, found = patches.cut(u), [set(), set()]
-    for patch, row in zip(cut, u.tolist(), strict=True):
-        number = int(row[0] * 2)
-        h, w = pictures[number].shape[1:]
-        y, x = int(row[1] * (h - 15)), int(row[2] * (w - 15))
-        assert torch.equal(patch, pictures[number][:, y : y + 16, x : x + 16])
-        found[number].add((y, x))
-    assert [len(places) for places in found] == [5 * 15, 25 * 2]
+def test_patches_come_from_training_photographs_only_at_all_scales():
     examples = Examples(PATCHES, torch.device("cpu"))
-    assert len(examples._patches.canvas) == 2 * sum(place % EVERY != FIRST for place in range(len(photographs())))
+    assert len(examples._squares) == 2 * sum(place % EVERY != FIRST for place in range(len(photographs())))
 
 
 def test_photographs_shrink_but_not_below_a_patch():
