@@ -273,7 +273,7 @@ def test_every_option_changes_the_loss(name):
 
 def test_no_option_was_forgotten():
     """All but those that decide how a batch is cut, what is averaged, written and drawn, and what is passed in."""
-    elsewhere = {"first_stage", "teacher", "sampling", "micro_batches", "ema_half_life", "log_every", "checkpoint_every"}
+    elsewhere = {"first_stage", "start", "teacher", "sampling", "micro_batches", "ema_half_life", "log_every", "checkpoint_every"}
     ours = {field.name for field in fields(DistillRecipe)}
     assert ours == elsewhere | CHANGES.keys() & ours
     objectives = [(recipe, change) for recipe, change in CHANGES.values() if "objective" in change]

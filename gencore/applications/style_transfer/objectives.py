@@ -19,8 +19,7 @@ from gencore.errors import InputError
 from gencore.networks.adain import adain
 from gencore.training.loss import Loss
 
-Maps = dict[int, Tensor]
-"""Maps ``(B, C, H, W)``, or Gram matrices ``(B, C, C)``, by the number of their layer."""
+Maps = dict[int, Tensor]  # maps (B, C, H, W), or Gram matrices (B, C, C), by the number of their layer
 
 
 class Networks(NamedTuple):
