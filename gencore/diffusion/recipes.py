@@ -446,7 +446,7 @@ def text_emoji() -> DiffusionRecipe:
         start="latent_emoji_long",
         sampling=Sampling("dpm_solver", steps=20, guidance=3.0),
         optimiser=AdamW(lr=1e-3, weight_decay=1e-2, beta2=0.99),
-        images=80_000,
+        images=96_000,
         batch_size=32,
         ema_half_life=10_000,
         log_every=3_200,
