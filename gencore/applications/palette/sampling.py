@@ -130,7 +130,8 @@ def guided(
 ) -> Denoise:
     """Return the denoiser that is shown this, guided by words and by the picture: Brooks et al. 2023, equation 3.
 
-    https://arxiv.org/abs/2211.09800; (IE.11) of the chapter "What was never there". It takes one time for all pictures, ``()``.
+    https://arxiv.org/abs/2211.09800; (IE.11) of the chapter "What was never there". It takes one time for all pictures,
+    ``()``.
 
     Parameters
     ----------
