@@ -14,6 +14,7 @@ from gencore.applications.palette.objectives import Networks, seeing
 from gencore.applications.palette.recipes import PaletteRecipe
 from gencore.applications.palette.sampling import build, heldout_pairs
 from gencore.data import to_uint8
+from gencore.diffusion.sampling import begin
 from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed
 from gencore.training.ema import EMA
@@ -28,6 +29,7 @@ def train(
     device: str = "auto",
     log: Extra = "none",
     compile: bool = False,
+    start: tuple[Networks, PaletteRecipe] | None = None,
 ) -> Iterator[Run]:
     """Train a network that mends, yielding the run at every ``recipe.log_every`` images and at the end.
 
@@ -44,6 +46,8 @@ def train(
         A further place for the curve.
     compile : bool
         Compile the network (pays on GPUs).
+    start : tuple of Networks and PaletteRecipe, optional
+        For a recipe that names a start, and only there: what `load` returns for it.
 
     Yields
     ------
@@ -53,13 +57,14 @@ def train(
     Raises
     ------
     InputError
-        If the folder holds another run.
+        If the folder holds another run, or the start is missing, out of place, or another.
     NonFiniteLoss
         If the loss is no longer a number; the last checkpoint stays.
     """
     device = devices.pick_device(device)
     distributed.start(device)
     networks = Networks(*(network.to(device, memory_format=torch.channels_last) for network in build(recipe)))
+    begin(networks.model, start, recipe.start)
     examples = Examples(recipe, device)
     ema = EMA(networks.model, recipe.ema_half_life)
     adam = recipe.optimiser.build(networks.model.parameters())

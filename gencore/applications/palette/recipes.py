@@ -44,6 +44,8 @@ class PaletteRecipe:
     drop : float
         For `Instruct`: share of pictures that the network sees without the words, as large a one without the picture, and
         as large a one without both, for guidance.
+    start : str, optional
+        A model of the zoo with whose weights the network begins, wherever they have a part in common.
     sampling : Sampling
         How pictures are drawn if nothing else is said; its guidance is that of the words.
     picture_guidance : float
@@ -75,6 +77,7 @@ class PaletteRecipe:
     scales: tuple[float, ...] = (1.0,)
     mirror: bool = False
     drop: float = 0.0
+    start: str | None = None
     sampling: Sampling = Sampling("ancestral", steps=20)
     picture_guidance: float = 1.0
     optimiser: AdamW = AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99)
@@ -200,4 +203,26 @@ def edit_shapes() -> PaletteRecipe:
         sampling=Sampling("ancestral", steps=20, guidance=2.0),
         images=806_912,
         batch_size=512,
+    )
+
+
+def edit_shapes_more() -> PaletteRecipe:
+    """`edit_shapes`, told also where each pixel lies, and trained on.
+
+    Not run yet.
+    """
+    recipe = edit_shapes()
+    unet = replace(recipe.network.unet, channels=8)
+    return replace(
+        recipe,
+        network=replace(recipe.network, unet=unet, coordinates=True),
+        start="edit_shapes",
+        objective=Mending(LogisticNormalTimes(mean=0.7)),
+        optimiser=AdamW(lr=1e-3, weight_decay=1e-2, warm_up=3_200, beta2=0.99),
+        images=96_000,
+        batch_size=32,
+        ema_half_life=6_000,
+        precision="fp32",
+        log_every=3_200,
+        checkpoint_every=9_600,
     )

@@ -28,6 +28,11 @@ def build(recipe: PaletteRecipe) -> Networks:
         return Networks(PaletteNetwork(recipe.network))
 
 
+def start(recipe: PaletteRecipe) -> str | None:
+    """Name of the zoo's model that `train` is to be given as ``start``, to begin with its weights, or None."""
+    return recipe.start
+
+
 def load(folder: Path | str) -> tuple[Networks, PaletteRecipe]:
     """Load a trained model from a zoo folder or from the newest checkpoint of a run.
 

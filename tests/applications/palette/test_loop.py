@@ -16,6 +16,7 @@ from gencore.data.photos import EVERY, FIRST
 from gencore.diffusion.objectives import EDMWeight, LogisticNormalTimes, MinSNR, UniformTimes
 from gencore.diffusion.process import EDM, Cosine, Linear
 from gencore.diffusion.recipes import Sampling
+from gencore.diffusion.sampling import begin
 from gencore.errors import InputError
 from gencore.networks.palette import Palette
 from gencore.networks.text import TextEncoder
@@ -52,8 +53,8 @@ KINDS = {"told": TOLD, "enlarged": PATCHES, "filled": FILLED, "damaged": DAMAGED
 each_kind = pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
 
 
-def run(recipe, folder=None):
-    for state in palette.train(recipe, folder, device="cpu"):
+def run(recipe, folder=None, start=None):
+    for state in palette.train(recipe, folder, device="cpu", start=start):
         pass
     return state
 
@@ -84,6 +85,29 @@ def test_a_loaded_run_mends_as_its_average_does(tmp_path):
     for ours, theirs in zip(palette.heldout_pairs(loaded, 3), palette.heldout_pairs((state.averaged, found), 3), strict=True):
         assert torch.equal(ours, theirs)
     assert not loaded[0].model.training and not any(p.requires_grad for p in loaded[0].model.parameters())
+
+
+def test_a_run_that_begins_with_another_model_resumes_from_its_own_weights(tmp_path):
+    """Also one whose network is told more: what the other never saw weighs nothing at first."""
+    placed = replace(TOLD.network, unet=replace(TOLD.network.unet, channels=8), coordinates=True)
+    recipe = replace(TOLD, network=placed, start="told")
+    start = run(replace(TOLD, images=16, seed=5)).networks, TOLD
+    network = build(recipe).model
+    begin(network, start, "told")
+    examples = Examples(TOLD, torch.device("cpu"))
+    x, seen, draw = examples.at(0)
+    ours, theirs = (net(x, draw.u, seen.source, seen.words) for net in (network, start[0].model))
+    torch.testing.assert_close(ours, theirs)
+    assert theirs.any()
+    whole = weights(run(recipe, tmp_path / "whole", start))
+    stream = palette.train(recipe, tmp_path / "halves", device="cpu", start=start)
+    for state in stream:
+        if state.images_seen == 48:
+            stream.close()
+    assert_same(weights(run(recipe, tmp_path / "halves", start)), whole)
+    with pytest.raises(InputError, match="needs its start, the zoo's told"):
+        run(recipe)
+    assert set(families.passed_in_training(palette, replace(TOLD, start="edit_shapes"))) == {"start"}
 
 
 @each_kind
@@ -120,6 +144,7 @@ def test_every_recipe_takes_steps_and_every_parameter_moves(name):
     recipe = replace(
         recipe,
         data=data,
+        start=None,
         images=20,
         batch_size=4,
         log_every=4,
@@ -184,8 +209,8 @@ def test_every_option_changes_the_loss(plainly, kind, change):
 
 
 def test_no_option_was_forgotten():
-    """All but those that decide what is averaged and written, and how pictures are drawn."""
-    elsewhere = {"ema_half_life", "log_every", "checkpoint_every", "sampling", "picture_guidance"}
+    """All but those that decide what is averaged and written, how pictures are drawn, and what it begins with."""
+    elsewhere = {"start", "ema_half_life", "log_every", "checkpoint_every", "sampling", "picture_guidance"}
     changed = {name for changes in CHANGES.values() for change in changes for name in change}
     assert {field.name for field in fields(PaletteRecipe)} == elsewhere | changed
 
