@@ -407,6 +407,8 @@ def latent_shapes() -> DiffusionRecipe:
     """`text_shapes` in the codes of `vae.recipes.vq_shapes`, 8x8x8: every block of the U-Net attends to the words.
 
     Not run yet.
+
+    It learns mostly at much noise, where what the caption says is decided; small errors of a code are forgiven by the alphabet.
     """
     first = VQ(Autoencoder(size=32, channels=3, latent=8, flat=False, width=40, multipliers=(1, 2), patch=2), Codebook(256))
     unet = UNet(10, out_channels=8, width=64, multipliers=(1,), blocks_per_level=2, embedding=128, heads=4, context=96)
@@ -416,7 +418,7 @@ def latent_shapes() -> DiffusionRecipe:
         network=Latent(first, TextUNet(8, unet, text, coordinates=True)),
         told=("caption",),
         first_stage="vq_shapes",
-        objective=Denoising(LogisticNormalTimes(mean=0.5)),
+        objective=Denoising(LogisticNormalTimes(mean=1.2)),
         sampling=Sampling("dpm_solver", steps=20, guidance=2.0),
         optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=12_800, beta2=0.99),
         images=256_000,
@@ -444,7 +446,7 @@ def text_emoji() -> DiffusionRecipe:
         start="latent_emoji_long",
         sampling=Sampling("dpm_solver", steps=20, guidance=3.0),
         optimiser=AdamW(lr=1e-3, weight_decay=1e-2, beta2=0.99),
-        images=80_000,
+        images=96_000,
         batch_size=32,
         ema_half_life=10_000,
         log_every=3_200,
