@@ -1,7 +1,11 @@
 """The equations of the chapter on text to image, held to sums by hand, brute force and gencore."""
 
+import base64
+import io
 import itertools
+import json
 import math
+import urllib.request
 
 import pytest
 import torch
@@ -179,3 +183,21 @@ def test_places_gather_from_words(heads):
             parts.append(sum(a[m] * v[m] for m in range(5)))
         close(added[b, n], out @ torch.cat(parts))
     close(h + added.transpose(1, 2).unflatten(2, (2, 2)), layer(h, words))
+
+
+def test_what_a_service_is_asked(monkeypatch):
+    """The prompt and the key go to the address that is named, and the picture comes back as bytes."""
+    (ask_service,) = load(CHAPTER, "ask_service")
+    asked = []
+
+    def answer(request, timeout):
+        asked.append(request)
+        return io.BytesIO(json.dumps({"data": [{"b64_json": base64.b64encode(b"a picture").decode()}]}).encode())
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    assert ask_service("two red circles", "https://images.example/v1", "secret", "painter") == b"a picture"
+    (request,) = asked
+    assert request.full_url == "https://images.example/v1/images/generations" and request.get_method() == "POST"
+    assert request.get_header("Authorization") == "Bearer secret"
+    question = json.loads(request.data)
+    assert (question["prompt"], question["model"], question["n"]) == ("two red circles", "painter", 1)
