@@ -408,7 +408,10 @@ def latent_shapes() -> DiffusionRecipe:
 
     Not run yet.
 
-    It learns mostly at much noise, where what the caption says is decided; small errors of a code are forgiven by the alphabet.
+    It learns mostly at much noise: a few bright codes on an even ground show through all but the last of it, so that at t = 0.9
+    noised codes tell for themselves where the objects lie, and only beyond that does the caption decide. Trained with a mean of
+    1.2 in place of 2.2 and a deviation of 1, it knew after 134,400 images what to draw, and not where. Small errors of a code are
+    forgiven by the alphabet.
     """
     first = VQ(Autoencoder(size=32, channels=3, latent=8, flat=False, width=40, multipliers=(1, 2), patch=2), Codebook(256))
     unet = UNet(10, out_channels=8, width=64, multipliers=(1,), blocks_per_level=2, embedding=128, heads=4, context=96)
@@ -418,7 +421,7 @@ def latent_shapes() -> DiffusionRecipe:
         network=Latent(first, TextUNet(8, unet, text, coordinates=True)),
         told=("caption",),
         first_stage="vq_shapes",
-        objective=Denoising(LogisticNormalTimes(mean=1.2)),
+        objective=Denoising(LogisticNormalTimes(mean=2.2, std=1.5)),
         sampling=Sampling("dpm_solver", steps=20, guidance=2.0),
         optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=12_800, beta2=0.99),
         images=256_000,

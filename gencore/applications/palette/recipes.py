@@ -229,7 +229,7 @@ def edit_codes() -> PaletteRecipe:
         edit_shapes(),
         network=LatentPalette(first, Palette(unet, channels=8, text=text, coordinates=True)),
         first_stage="vq_shapes",
-        objective=Mending(LogisticNormalTimes(mean=1.2)),
+        objective=Mending(LogisticNormalTimes(mean=2.2, std=1.5)),
         sampling=Sampling("dpm_solver", steps=10, guidance=2.0),
         optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=12_800, beta2=0.99),
         images=256_000,
