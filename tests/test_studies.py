@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gencore import families, zoo
-from tools import steps_study, studies
+from tools import best_of_study, steps_study, studies
 
 
 @pytest.fixture
@@ -54,6 +54,20 @@ def test_each_way_of_the_steps_study_is_a_row_of_its_own():
         assert ways[0] == recipe.sampling and len(keys) == len(set(ways))
         steps = {key[1] for key in keys}
         assert steps == [{64}, {*steps_study.STEPS, *steps_study.LONG}, {6}, {784}, {196}][number]
+
+
+def test_the_best_of_several_is_chosen_set_by_set():
+    held = torch.tensor([[[0.0], [1.0], [2.0], [3.0]], [[3.0], [2.0], [1.0], [0.0]]])  # two captions, four tries
+    score = torch.tensor([[0.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]])
+    for n, expected in ((1, [1.5, 1.5]), (2, [2.0, 1.0]), (4, [1.0, 2.0])):  # of equal scores the first is taken
+        assert best_of_study.best_of(held, score, n)[:, 0].tolist() == expected
+
+
+def test_errors_of_the_best_of_several_count_captions():
+    kinds = len(best_of_study.KINDS)
+    held, asked = torch.tensor([[2.0], [1.0]]).expand(-1, kinds), torch.tensor([[2.0], [2.0]]).expand(-1, kinds)
+    row = best_of_study.named(held, asked)
+    assert row["facts"] == 0.75 and row["facts_error"] == pytest.approx(0.5**0.5 / 4)  # two captions, each off by a half
 
 
 def test_a_study_starts_in_the_folder_that_is_named(monkeypatch, capsys):

@@ -7,8 +7,11 @@ Deviations, taken from "Denoising diffusion probabilistic models", https://arxiv
 code: group normalisation (Wu & He 2018, https://arxiv.org/abs/1803.08494) instead of batch normalisation, SiLU instead
 of ReLU, and a second convolution that starts at zero, so that a new block is the identity. The condition enters by a
 scale and a shift (FiLM: Perez et al. 2018, https://arxiv.org/abs/1709.07871), where Ho et al. only add a shift.
+
+Beside them: what tells a convolution where it is (CoordConv: Liu et al. 2018, https://arxiv.org/abs/1807.03247).
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
@@ -27,6 +30,17 @@ def zero_init(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def with_coordinates(x: Tensor) -> Tensor:
+    """Return maps ``(B, C, H, W)`` with two more channels: each place's x and y, from -1 to 1, ``(B, C + 2, H, W)``.
+
+    Convolutions treat all places alike, and attention does not know where they lie; "at the left" then means little.
+    """
+    height, width = x.shape[2:]
+    across = torch.linspace(-1, 1, width, device=x.device, dtype=x.dtype).expand(height, -1)
+    down = torch.linspace(-1, 1, height, device=x.device, dtype=x.dtype)[:, None].expand(-1, width)
+    return torch.cat([x, torch.stack([across, down]).expand(len(x), -1, -1, -1)], 1)
 
 
 class ResidualBlock(nn.Module):

@@ -5,7 +5,9 @@ distributed by a second VAE; Rombach et al. 2022, "High-resolution image synthes
 https://arxiv.org/abs/2112.10752, section 3, by diffusion.
 
 The first stage is passed in. It is no part of the module: its weights are neither trained nor saved again. Continuous codes
-are the means that it gives, each channel brought to mean 0 and standard deviation 1.
+are the means that it gives, each channel brought to mean 0 and standard deviation 1. Of a first stage with an alphabet they
+are the vectors before the choice of a letter, and the choice is the first thing that decoding does (Rombach et al., section
+3.1: the quantisation layer is "absorbed by the decoder"): small errors of what draws codes are then no errors of the picture.
 """
 
 from dataclasses import replace
@@ -19,8 +21,14 @@ from gencore.networks.vae import VAE
 from gencore.networks.vqvae import VQ, VQVAE
 
 
-def check_first_stage(sizes: Autoencoder) -> None:
-    """Raise `InputError` unless an autoencoder of these sizes makes a grid of codes, and a picture of nothing else."""
+def grid(sizes: Autoencoder | VQ) -> Autoencoder:
+    """Return the sizes of a first stage's encoder and decoder."""
+    return sizes.autoencoder if isinstance(sizes, VQ) else sizes
+
+
+def check_first_stage(sizes: Autoencoder | VQ) -> None:
+    """Raise `InputError` unless a first stage of these sizes makes a grid of codes, and a picture of nothing else."""
+    sizes = grid(sizes)
     if sizes.flat or sizes.classes or sizes.out_channels not in (None, sizes.channels):
         raise InputError("first: must be an autoencoder with flat=False, without classes and out_channels")
 
@@ -103,14 +111,15 @@ class CodeModel(OnFirstStage):
 
     Parameters
     ----------
-    sizes : Autoencoder
+    sizes : Autoencoder or VQ
         Those of the first stage.
     """
 
-    def __init__(self, sizes: Autoencoder) -> None:
+    def __init__(self, sizes: Autoencoder | VQ) -> None:
         super().__init__(sizes)
-        self.register_buffer("mean", torch.zeros(sizes.latent, 1, 1))  # of the codes' channels
-        self.register_buffer("std", torch.ones(sizes.latent, 1, 1))
+        channels = grid(sizes).latent
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))  # of the codes' channels
+        self.register_buffer("std", torch.ones(channels, 1, 1))
 
     @torch.no_grad()
     def standardise(self, images: Tensor) -> Tensor:
@@ -125,9 +134,12 @@ class CodeModel(OnFirstStage):
     @torch.no_grad()
     def encode(self, x: Tensor, batch_size: int = 250) -> Tensor:
         """Return codes ``(B, latent, side, side)``, standardised channel by channel."""
-        codes = torch.cat([self.first.encode(piece)[0] for piece in x.split(batch_size)])
+        first = self.first
+        read = first.encoder if isinstance(first, VQVAE) else lambda piece: first.encode(piece)[0]
+        codes = torch.cat([read(piece) for piece in x.split(batch_size)])
         return (codes - self.mean) / self.std
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return pictures ``(B, channels, size, size)``, unbounded, of such codes."""
-        return self.first.decode(codes * self.std + self.mean)
+        first, z = self.first, codes * self.std + self.mean
+        return first.decoder(first.quantiser(z).z) if isinstance(first, VQVAE) else first.decode(z)

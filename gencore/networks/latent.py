@@ -16,9 +16,10 @@ from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.denoising import DenoisingUNet, DenoisingUNetNetwork
 from gencore.networks.dit import DiT, DiTNetwork
-from gencore.networks.first_stage import CodeModel, check_first_stage
+from gencore.networks.first_stage import CodeModel, check_first_stage, grid
 from gencore.networks.text import TextEncoder
 from gencore.networks.text_unet import TextUNet, TextUNetNetwork
+from gencore.networks.vqvae import VQ
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,19 @@ class Latent:
 
     Attributes
     ----------
-    first : Autoencoder
-        From pictures to a grid of codes and back; ``flat=False``.
+    first : Autoencoder or VQ
+        From pictures to a grid of codes and back; ``flat=False``. Codes of a VQ-VAE are denoised before a letter is chosen.
     denoiser : DenoisingUNet, DiT or TextUNet
         Its size and channels are those of the grid.
     """
 
-    first: Autoencoder = Autoencoder(size=32, channels=3, latent=4, flat=False)
+    first: Autoencoder | VQ = Autoencoder(size=32, channels=3, latent=4, flat=False)
     denoiser: DenoisingUNet | DiT | TextUNet = DiT(size=8, channels=4, patch=2)
 
     def __post_init__(self) -> None:
         check_first_stage(self.first)
-        if self.denoiser.shape != self.first.latent_shape:
-            given, wanted = self.denoiser.shape, self.first.latent_shape
+        given, wanted = self.denoiser.shape, grid(self.first).latent_shape
+        if given != wanted:
             raise InputError(f"denoiser: takes codes of shape {given}, but the first stage makes {wanted}; make them equal")
 
     @property

@@ -7,7 +7,8 @@ the network read what is to be changed.
 
 Deviations: a small U-Net; words are read by a transformer that is trained along, whose vectors the U-Net attends to at its
 lowest resolution, and whose mean is added to the time's vector, as Nichol et al. 2022 do with the last of theirs ("GLIDE",
-https://arxiv.org/abs/2112.10741, section 3). A network without attention takes pictures of any size.
+https://arxiv.org/abs/2112.10741, section 3); and it may be told where each pixel lies (CoordConv: Liu et al. 2018,
+https://arxiv.org/abs/1807.03247). A network without attention takes pictures of any size.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gencore.errors import InputError
+from gencore.networks.blocks import with_coordinates
 from gencore.networks.embeddings import TimeEmbedding
 from gencore.networks.text import TextEncoder, TextEncoderNetwork
 from gencore.networks.unet import UNet, UNetNetwork
@@ -28,21 +30,25 @@ class Palette:
     Attributes
     ----------
     unet : UNet
-        The U-Net; its input has the channels of both pictures, ``unet.embedding`` is the length of the time's vector, and
-        ``unet.context`` that of a word's.
+        The U-Net; its input has the channels of both pictures, and two for coordinates; ``unet.embedding`` is the length of
+        the time's vector, and ``unet.context`` that of a word's.
     channels : int
         Channels of the picture that is noised and denoised.
     text : TextEncoder, optional
         What reads, if anything is to be read.
+    coordinates : bool
+        Whether the U-Net is also given each pixel's coordinates, from -1 to 1.
     """
 
     unet: UNet = UNet(6, out_channels=3, embedding=128)
     channels: int = 3
     text: TextEncoder | None = None
+    coordinates: bool = False
 
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.unet.channels <= self.channels:
-            raise InputError(f"unet.channels {self.unet.channels}: must be more than the {self.channels} of the noised picture")
+        if self.channels < 1 or self.seen < 1:
+            also = " and two coordinates" if self.coordinates else ""
+            raise InputError(f"unet.channels {self.unet.channels}: must be more than the {self.channels} of the noised picture{also}")
         if self.unet.out_channels != self.channels:
             raise InputError(f"unet.out_channels {self.unet.out_channels}: must be the {self.channels} of the noised picture")
         if self.unet.embedding < 2 or self.unet.embedding % 2:
@@ -54,7 +60,7 @@ class Palette:
     @property
     def seen(self) -> int:
         """Channels of the picture beside."""
-        return self.unet.channels - self.channels
+        return self.unet.channels - self.channels - 2 * self.coordinates
 
 
 class PaletteNetwork(nn.Module):
@@ -102,4 +108,5 @@ class PaletteNetwork(nn.Module):
         if words is not None:
             context = self.text(words)  # (B, L, context)
             told = told + self.gist(context.mean(1))
-        return self.unet(torch.cat([x_t, source], 1), told, context)  # (B, C, H, W)
+        both = torch.cat([x_t, source], 1)
+        return self.unet(with_coordinates(both) if self.config.coordinates else both, told, context)  # (B, C, H, W)

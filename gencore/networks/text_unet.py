@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gencore.errors import InputError
+from gencore.networks.blocks import with_coordinates
 from gencore.networks.denoising import Teller
 from gencore.networks.text import TextEncoder, TextEncoderNetwork
 from gencore.networks.unet import AttendingBlock, MapAttention, UNet, UNetNetwork
@@ -94,9 +95,6 @@ class TextUNetNetwork(nn.Module):
         self.teller = Teller(config.conditions, config.unet.embedding)
         self.whole = nn.Linear(config.unet.context, config.unet.embedding)
         self.unet = UNetNetwork(config.unet)
-        line = torch.linspace(-1, 1, config.size)
-        places = torch.stack([line.expand(config.size, -1), line[:, None].expand(-1, config.size)])  # (2, H, W): x, then y
-        self.register_buffer("where", places if config.coordinates else None, persistent=False)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return ``(B, C, H, W)`` for noised images ``(B, C, H, W)``, times ``(B,)`` in [0, 1] and what is told.
@@ -122,8 +120,8 @@ class TextUNetNetwork(nn.Module):
             raise InputError(f"conditions {tuple(cond.shape)}: this network takes {wanted}, {length} for the caption")
         words = self.text(cond[:, :length])  # (B, L, context)
         embedding = self.teller(t, cond[:, length:]) + self.whole(words.mean(1))  # (B, embedding)
-        if self.where is not None:
-            x_t = torch.cat([x_t, self.where.expand(len(x_t), -1, -1, -1).to(x_t)], 1)  # (B, C + 2, H, W)
+        if self.config.coordinates:
+            x_t = with_coordinates(x_t)  # (B, C + 2, H, W)
         return self.unet(x_t, embedding, words)
 
 

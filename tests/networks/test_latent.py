@@ -11,8 +11,10 @@ from gencore.networks.denoising import DenoisingUNet, DenoisingUNetNetwork
 from gencore.networks.dit import DiT, DiTNetwork
 from gencore.networks.first_stage import CodeModel
 from gencore.networks.latent import Latent, LatentNetwork
+from gencore.networks.quantiser import Codebook
 from gencore.networks.unet import UNet
 from gencore.networks.vae import VAE
+from gencore.networks.vqvae import VQ, VQVAE
 
 FIRST = Autoencoder(size=16, channels=3, latent=2, flat=False, width=8, multipliers=(1, 1))
 TOKENS = Latent(FIRST, DiT(size=8, channels=2, patch=2, width=8, depth=1, heads=2, conditions=(3,)))
@@ -41,6 +43,26 @@ def test_codes_are_standardised_denoised_and_decoded(config, kind):
     assert isinstance(model.denoiser, kind)
     assert torch.equal(model(codes, t, cond[:, None]), model.denoiser(codes, t, cond[:, None]))
     torch.testing.assert_close(model.decode(codes), first.decode(codes * std + mean), atol=1e-4, rtol=1e-4)
+
+
+def test_codes_of_an_alphabet_are_denoised_before_a_letter_is_chosen():
+    """Rombach et al. 2022, section 3.1: vectors of the encoder, standardised; decoding takes the nearest codewords first."""
+    sizes = VQ(FIRST, Codebook(7))
+    torch.manual_seed(0)
+    first, model = VQVAE(sizes).eval(), LatentNetwork(replace(TOKENS, first=sizes))
+    first.quantiser.codebook.copy_(torch.randn(7, 2))
+    model.adopt(first)
+    images = torch.rand(60, 3, 16, 16) * 2 - 1
+    model.standardise(images)
+    vectors = first.encoder(images)
+    mean, std = vectors.mean((0, 2, 3), keepdim=True), vectors.std((0, 2, 3), keepdim=True)
+    codes = model.encode(images)
+    torch.testing.assert_close(codes, (vectors - mean) / std, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.decode(codes), first.decode(first.encode(images)), atol=1e-4, rtol=1e-4)
+    letters = torch.randint(0, 7, (5, 8, 8))
+    near = (first.quantiser.decode(letters) - model.mean) / model.std + 1e-3 * torch.randn(5, 2, 8, 8)
+    torch.testing.assert_close(model.decode(near), first.decode(letters), atol=1e-4, rtol=1e-4)
+    assert (replace(TOKENS, first=sizes).size, replace(TOKENS, first=sizes).channels) == (16, 3)
 
 
 def test_encoding_and_decoding_are_the_first_stages_own():

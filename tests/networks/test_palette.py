@@ -80,6 +80,18 @@ def test_the_first_convolution_sees_the_noised_picture_first():
     torch.testing.assert_close(found[0], by_hand)
 
 
+def test_with_coordinates_it_also_sees_where_each_pixel_lies():
+    """From the left to the right and from the top to the bottom, -1 to 1, as the last two channels."""
+    network = built(Palette(replace(UNET, channels=7), 3, READER, coordinates=True))
+    x_t, t, source, words = given(height=6)
+    x = torch.tensor([[2 * j / 7 - 1 for j in range(8)] for _ in range(6)])
+    y = torch.tensor([[2 * i / 5 - 1] * 8 for i in range(6)])
+    told, context = network.time(t), network.text(words)
+    seen = torch.cat([x_t, source, torch.stack([x, y]).expand(4, -1, -1, -1)], 1)
+    expected = network.unet(seen, told + network.gist(context.mean(1)), context)
+    torch.testing.assert_close(network(x_t, t, source, words), expected)
+
+
 @pytest.mark.parametrize("what", range(4))
 def test_all_that_is_told_matters(what):
     network, told = built(TOLD), list(given())
@@ -117,7 +129,7 @@ def test_what_does_not_fit_is_refused(config, change, message):
 
 @pytest.mark.parametrize(
     "wrong",
-    [dict(unet=replace(UNET, channels=3)), dict(unet=replace(UNET, out_channels=5)), dict(text=None), dict(channels=0),
+    [dict(unet=replace(UNET, channels=3)), dict(unet=replace(UNET, out_channels=5)), dict(text=None), dict(channels=0), dict(coordinates=True),
      dict(unet=replace(UNET, embedding=7)), dict(unet=replace(UNET, context=4))],
 )  # fmt: skip
 def test_sizes_that_do_not_fit_are_refused(wrong):

@@ -32,8 +32,9 @@ each_training = pytest.mark.parametrize(("family", "recipe"), TRAININGS.values()
 READS = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "equal", "unique", "item")
 
 
-def train_under(watch, family, recipe, device):
+def train_under(watch, family, recipe, device, given=None):
     """Take steps, all but the first of them, and none of the reports, within ``watch``."""
+    given = FIRST_STAGES.get(family, lambda recipe: {})(recipe) if given is None else given
     recipe = replace(recipe, images=(STEPS + 1) * recipe.batch_size, log_every=10**9, checkpoint_every=10**9)
     count, report = Run.count, Run.report
 
@@ -49,7 +50,7 @@ def train_under(watch, family, recipe, device):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "count", counted)
         patch.setattr(Run, "report", reported)
-        (run,) = family.train(recipe, device=device, **FIRST_STAGES.get(family, lambda recipe: {})(recipe))
+        (run,) = family.train(recipe, device=device, **given)
     assert run.images_seen == recipe.images
 
 

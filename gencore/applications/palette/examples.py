@@ -4,7 +4,7 @@ All of it follows from the recipe's seed and the images seen, and is made on the
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from gencore.applications.palette.recipes import PaletteRecipe
@@ -13,6 +13,7 @@ from gencore.data import Batches, Photos, to_float
 from gencore.data.edits import END
 from gencore.data.photos import Squares, photos_of
 from gencore.diffusion.objectives import Draw
+from gencore.networks.latent_palette import LatentPaletteNetwork
 from gencore.training import distributed, rng
 
 
@@ -26,20 +27,22 @@ def shrink(picture: Tensor, scale: float, least: int) -> Tensor:
 
 
 class Examples:
-    """The endless stream of training examples.
+    """The endless stream of training examples; codes are made once, at the start.
 
     Parameters
     ----------
     recipe : PaletteRecipe
         What is spoiled, and the seed.
+    model : Module
+        The network; one that denoises codes has its first stage, and here measures their mean and standard deviation.
     device : torch.device
         Where the examples live.
     """
 
-    def __init__(self, recipe: PaletteRecipe, device: torch.device) -> None:
+    def __init__(self, recipe: PaletteRecipe, model: nn.Module, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
         self._rank, self._world_size = distributed.rank(), distributed.world_size()
-        self._squares = self._batches = self._before = self._place = self._words = None
+        self._squares = self._batches = self._before = self._place = self._words = self._codes = None
         if isinstance(recipe.data, Photos):
             size = recipe.data.size
             kept = [shrink(each.image, scale, size) for each in photos_of("train") for scale in recipe.scales]
@@ -49,6 +52,9 @@ class Examples:
             pairs = recipe.data.load_pairs("train")
             data = pairs.after
             self._before, self._place, self._words = (each.to(device) for each in (pairs.before, pairs.place, pairs.words))
+            if isinstance(model, LatentPaletteNetwork):
+                self._codes = model.standardise(to_float(data.images).to(device))
+                self._before = model.encode(to_float(pairs.before).to(device))
         else:
             data = recipe.data.load("train")
         self._batches = Batches(data, recipe.batch_size, recipe.seed, device, self._rank, self._world_size)
@@ -75,12 +81,15 @@ class Examples:
             mirrored = self._uniform(images_seen, "mirror")[:, None, None, None] < 0.5
             x = torch.where(mirrored, x.flip(3), x)
         if self._words is not None:
-            seen = Seen(to_float(self._before[self._place[batch.index]]), words=self._words[batch.index])
+            before = self._before[self._place[batch.index]]
+            x, before = (x, to_float(before)) if self._codes is None else (self._codes[batch.index], before)
+            seen = Seen(before, words=self._words[batch.index])
             seen = self._hidden(seen, self._uniform(images_seen, "drop"))
         else:
             u = self._uniform(images_seen, "task", task.numbers) if task.numbers else None
-            seen = task.show(x, u, self._normal(images_seen, "damage") if task.noisy else None)
-        return to_drawn(task, x, seen), seen, Draw(self._normal(images_seen, "noise"), self._uniform(images_seen, "time"))
+            seen = task.show(x, u, self._normal(images_seen, "damage", x.shape[1:]) if task.noisy else None)
+        noise = self._normal(images_seen, "noise", x.shape[1:])
+        return to_drawn(task, x, seen), seen, Draw(noise, self._uniform(images_seen, "time"))
 
     def _hidden(self, seen: Seen, u: Tensor) -> Seen:
         """Hide words, picture, or both, each for a share ``drop`` of the pictures."""
@@ -97,7 +106,7 @@ class Examples:
         whole = (recipe.batch_size, *shape)
         return rng.uniform(whole, recipe.seed, images_seen, purpose, self._rank, self._world_size, self.device)
 
-    def _normal(self, images_seen: int, purpose: str) -> Tensor:
-        recipe, size = self.recipe, self.recipe.data.size
-        whole = (recipe.batch_size, recipe.data.channels, size, size)
+    def _normal(self, images_seen: int, purpose: str, shape: torch.Size) -> Tensor:
+        recipe = self.recipe
+        whole = (recipe.batch_size, *shape)
         return rng.normal(whole, recipe.seed, images_seen, purpose, self._rank, self._world_size, self.device)

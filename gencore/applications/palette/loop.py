@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from gencore.applications.palette.examples import Examples
 from gencore.applications.palette.objectives import Networks, seeing
 from gencore.applications.palette.recipes import PaletteRecipe
 from gencore.applications.palette.sampling import build, heldout_pairs
 from gencore.data import to_uint8
+from gencore.diffusion.sampling import begin
+from gencore.networks.first_stage import pass_in
 from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed
 from gencore.training.ema import EMA
@@ -28,6 +31,8 @@ def train(
     device: str = "auto",
     log: Extra = "none",
     compile: bool = False,
+    first_stage: nn.Module | None = None,
+    start: tuple[Networks, PaletteRecipe] | None = None,
 ) -> Iterator[Run]:
     """Train a network that mends, yielding the run at every ``recipe.log_every`` images and at the end.
 
@@ -44,6 +49,10 @@ def train(
         A further place for the curve.
     compile : bool
         Compile the network (pays on GPUs).
+    first_stage : Module, optional
+        For a network that works on codes, and only there: the network of the model that ``recipe.first_stage`` names.
+    start : tuple of Networks and PaletteRecipe, optional
+        For a recipe that names a start, and only there: what `load` returns for it.
 
     Yields
     ------
@@ -53,14 +62,16 @@ def train(
     Raises
     ------
     InputError
-        If the folder holds another run.
+        If the folder holds another run, or the first stage or the start is missing, out of place, or another.
     NonFiniteLoss
         If the loss is no longer a number; the last checkpoint stays.
     """
     device = devices.pick_device(device)
     distributed.start(device)
     networks = Networks(*(network.to(device, memory_format=torch.channels_last) for network in build(recipe)))
-    examples = Examples(recipe, device)
+    pass_in(networks.model, first_stage, recipe.first_stage)
+    begin(networks.model, start, recipe.start)
+    examples = Examples(recipe, networks.model, device)
     ema = EMA(networks.model, recipe.ema_half_life)
     adam = recipe.optimiser.build(networks.model.parameters())
     run = Run(recipe, folder, networks, Networks(ema.network), {"adam": adam}, log)

@@ -11,10 +11,14 @@ from gencore.diffusion.objectives import LogisticNormalTimes
 from gencore.diffusion.process import EDM, Cosine, Flow, Linear
 from gencore.diffusion.recipes import Sampling
 from gencore.errors import InputError
+from gencore.networks.autoencoder import Autoencoder
+from gencore.networks.latent_palette import LatentPalette
 from gencore.networks.palette import Palette
+from gencore.networks.quantiser import Codebook
 from gencore.networks.text import TextEncoder
 from gencore.networks.transformer import Transformer
 from gencore.networks.unet import UNet
+from gencore.networks.vqvae import VQ
 from gencore.training.device import Precision
 from gencore.training.optimiser import AdamW
 
@@ -29,8 +33,8 @@ class PaletteRecipe:
         What is spoiled and mended. Patches of `Photos` are cut anew each time, anywhere; `Edits` go with `Instruct`.
     task : Upscale, Holes, Damage or Instruct
         How pictures are spoiled.
-    network : Palette
-        Sizes of the network.
+    network : Palette or LatentPalette
+        Sizes of the network; the second works on codes, and goes with `Instruct`.
     process : Linear, Cosine, Flow or EDM
         How what is to be drawn turns into noise.
     prediction : {"x", "eps", "v", "velocity", "edm"}
@@ -44,6 +48,10 @@ class PaletteRecipe:
     drop : float
         For `Instruct`: share of pictures that the network sees without the words, as large a one without the picture, and
         as large a one without both, for guidance.
+    first_stage : str, optional
+        For a `LatentPalette`: the zoo's model whose codes it denoises.
+    start : str, optional
+        A model of the zoo with whose weights the network begins, wherever they have a part in common.
     sampling : Sampling
         How pictures are drawn if nothing else is said; its guidance is that of the words.
     picture_guidance : float
@@ -68,13 +76,15 @@ class PaletteRecipe:
 
     data: Emoji | Photos | Edits
     task: Upscale | Holes | Damage | Instruct
-    network: Palette
+    network: Palette | LatentPalette
     process: Linear | Cosine | Flow | EDM = Flow()
     prediction: Prediction = "velocity"
     objective: Mending = Mending(LogisticNormalTimes())
     scales: tuple[float, ...] = (1.0,)
     mirror: bool = False
     drop: float = 0.0
+    first_stage: str | None = None
+    start: str | None = None
     sampling: Sampling = Sampling("ancestral", steps=20)
     picture_guidance: float = 1.0
     optimiser: AdamW = AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99)
@@ -88,7 +98,12 @@ class PaletteRecipe:
     checkpoint_every: int = 256_000
 
     def __post_init__(self) -> None:
-        if self.data.size % self.network.unet.divisor:
+        latent, told = isinstance(self.network, LatentPalette), isinstance(self.task, Instruct)
+        if latent != (self.first_stage is not None):
+            raise InputError("first_stage: a LatentPalette names the zoo's model whose codes it denoises, others name none")
+        if latent and (not told or self.data.size != self.network.size):
+            raise InputError(f"network: works on codes; it goes with Instruct, and with pictures of {self.network.size} pixels")
+        if not latent and self.data.size % self.network.unet.divisor:
             raise InputError(f"data.size {self.data.size}: this U-Net takes multiples of {self.network.unet.divisor}")
         for field, ours, theirs in (
             ("channels", self.network.channels, self.data.channels),
@@ -96,7 +111,6 @@ class PaletteRecipe:
         ):
             if ours != theirs:
                 raise InputError(f"network.{field} is {ours}, but task and data have {theirs}; make them equal")
-        told = isinstance(self.task, Instruct)
         if told != isinstance(self.data, Edits) or told != (self.network.text is not None):
             raise InputError("task: Instruct goes with Edits and with a network that reads (network.text), and only with them")
         if told and (self.network.text.words, self.network.text.length) != (len(WORDS), INSTRUCTION_LENGTH):
@@ -200,4 +214,28 @@ def edit_shapes() -> PaletteRecipe:
         sampling=Sampling("ancestral", steps=20, guidance=2.0),
         images=806_912,
         batch_size=512,
+    )
+
+
+def edit_codes() -> PaletteRecipe:
+    """`edit_shapes` in the codes of `vae.recipes.vq_shapes`, 8x8x8, told where each lies: every block attends to the words.
+
+    Not run yet.
+    """
+    first = VQ(Autoencoder(size=32, channels=3, latent=8, flat=False, width=40, multipliers=(1, 2), patch=2), Codebook(256))
+    unet = UNet(18, out_channels=8, width=64, multipliers=(1,), blocks_per_level=2, embedding=128, heads=4, context=64)
+    text = TextEncoder(len(WORDS), INSTRUCTION_LENGTH, Transformer(width=64, depth=2, heads=4))
+    return replace(
+        edit_shapes(),
+        network=LatentPalette(first, Palette(unet, channels=8, text=text, coordinates=True)),
+        first_stage="vq_shapes",
+        objective=Mending(LogisticNormalTimes(mean=2.2, std=1.5)),
+        sampling=Sampling("dpm_solver", steps=10, guidance=2.0),
+        optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=12_800, beta2=0.99),
+        images=256_000,
+        batch_size=64,
+        ema_half_life=10_000,
+        precision="fp32",
+        log_every=6_400,
+        checkpoint_every=12_800,
     )

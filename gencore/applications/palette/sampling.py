@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gencore.applications.palette.objectives import Networks, seeing
 from gencore.applications.palette.recipes import PaletteRecipe
@@ -15,6 +15,8 @@ from gencore.diffusion.denoiser import Denoise
 from gencore.diffusion.guidance import ROUNDING, conditional
 from gencore.diffusion.recipes import Sampling
 from gencore.diffusion.sampling import walk
+from gencore.networks.first_stage import grid, pass_in
+from gencore.networks.latent_palette import LatentPalette, LatentPaletteNetwork
 from gencore.networks.palette import PaletteNetwork
 from gencore.training import checkpoint, rng
 
@@ -25,16 +27,29 @@ def build(recipe: PaletteRecipe) -> Networks:
     """Build the network with the weights that the recipe's seed draws."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return Networks(PaletteNetwork(recipe.network))
+        latent = isinstance(recipe.network, LatentPalette)
+        return Networks((LatentPaletteNetwork if latent else PaletteNetwork)(recipe.network))
 
 
-def load(folder: Path | str) -> tuple[Networks, PaletteRecipe]:
+def start(recipe: PaletteRecipe) -> str | None:
+    """Name of the zoo's model that `train` is to be given as ``start``, to begin with its weights, or None."""
+    return recipe.start
+
+
+def first_stage(recipe: PaletteRecipe) -> str | None:
+    """Name of the zoo's model that `train` and `load` are to be given as ``first_stage``, or None."""
+    return recipe.first_stage
+
+
+def load(folder: Path | str, first_stage: nn.Module | None = None) -> tuple[Networks, PaletteRecipe]:
     """Load a trained model from a zoo folder or from the newest checkpoint of a run.
 
     Parameters
     ----------
     folder : Path or str
         ``gencore.zoo.folder(name)``, or a run's folder.
+    first_stage : Module, optional
+        For a model that denoises codes: the network of the model that ``recipe.first_stage`` names.
 
     Returns
     -------
@@ -46,10 +61,11 @@ def load(folder: Path | str) -> tuple[Networks, PaletteRecipe]:
     Raises
     ------
     InputError
-        If a file is missing, damaged, or does not fit the recipe.
+        If a file is missing, damaged, or does not fit the recipe, or if the first stage is missing or another.
     """
     networks, recipe = checkpoint.load_model(folder, PaletteRecipe, build)
     networks.model.to(memory_format=torch.channels_last)  # as in training, which then draws the same bits
+    pass_in(networks.model, first_stage, recipe.first_stage)
     return networks, recipe
 
 
@@ -91,13 +107,16 @@ def mend(
     how = recipe.sampling if sampling is None else sampling
     by_picture = recipe.picture_guidance if picture_guidance is None else picture_guidance
     device, (count, _, height, width) = next(network.parameters()).device, seen.source.shape
+    codes = isinstance(network, LatentPaletteNetwork)
+    drawn_shape = (*grid(recipe.network.first).latent_shape,) if codes else (recipe.network.channels, height, width)
     mended = torch.empty(count, recipe.network.channels, height, width)
     for start in range(0, count, batch_size):
         part = Seen(*(None if each is None else each[start : start + batch_size].to(device) for each in seen))
+        shown = part._replace(source=network.encode(part.source)) if codes else part
         draws = how.steps if how.random else 1  # the first noise, and a fresh one for each step that asks for it
-        shape = draws, recipe.network.channels, height, width
-        noise = rng.normal_per_image(len(part.source), shape, seed, first + start).to(device)
-        drawn = walk(guided(model, part, how.guidance, by_picture, how.interval), recipe.process, how, noise)
+        noise = rng.normal_per_image(len(part.source), (draws, *drawn_shape), seed, first + start).to(device)
+        drawn = walk(guided(model, shown, how.guidance, by_picture, how.interval), recipe.process, how, noise)
+        drawn = network.decode(drawn) if codes else drawn
         mended[start : start + batch_size] = to_picture(recipe.task, drawn, part)
     return mended
 

@@ -16,11 +16,17 @@ from gencore.data.photos import EVERY, FIRST
 from gencore.diffusion.objectives import EDMWeight, LogisticNormalTimes, MinSNR, UniformTimes
 from gencore.diffusion.process import EDM, Cosine, Linear
 from gencore.diffusion.recipes import Sampling
+from gencore.diffusion.sampling import begin
 from gencore.errors import InputError
+from gencore.networks.autoencoder import Autoencoder
+from gencore.networks.first_stage import pass_in
+from gencore.networks.latent_palette import LatentPalette
 from gencore.networks.palette import Palette
+from gencore.networks.quantiser import Codebook
 from gencore.networks.text import TextEncoder
 from gencore.networks.transformer import Transformer
 from gencore.networks.unet import UNet
+from gencore.networks.vqvae import VQ, VQVAE
 from gencore.training import checkpoint, rng
 from gencore.training.log import read_curve
 from gencore.training.optimiser import AdamW
@@ -48,20 +54,45 @@ PATCHES = replace(
 )
 FILLED = replace(PATCHES, data=Emoji(size=16), task=Holes(), network=Palette(replace(UNET, channels=7)), scales=(1.0,))
 DAMAGED = replace(PATCHES, task=Damage())
-KINDS = {"told": TOLD, "enlarged": PATCHES, "filled": FILLED, "damaged": DAMAGED}
+LETTERS = VQ(Autoencoder(size=16, channels=3, latent=2, flat=False, width=8, multipliers=(1, 1), patch=2), Codebook(8))
+CODES = replace(
+    TOLD,
+    network=LatentPalette(
+        LETTERS, Palette(UNet(6, out_channels=2, width=8, multipliers=(1,), embedding=8, heads=2, context=8), 2, READER, True)
+    ),
+    first_stage="vq_shapes",
+)
+KINDS = {"told": TOLD, "codes": CODES, "enlarged": PATCHES, "filled": FILLED, "damaged": DAMAGED}
 each_kind = pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
 
 
-def run(recipe, folder=None):
-    for state in palette.train(recipe, folder, device="cpu"):
+def first_stage(recipe):
+    """What `train` is given: a first stage with the sizes that the recipe wants."""
+    if recipe.first_stage is None:
+        return {}
+    torch.manual_seed(0)
+    first = VQVAE(recipe.network.first)
+    first.quantiser.codebook.copy_(0.3 * torch.randn_like(first.quantiser.codebook))
+    return {"first_stage": first}
+
+
+def run(recipe, folder=None, start=None):
+    for state in palette.train(recipe, folder, device="cpu", start=start, **first_stage(recipe)):
         pass
     return state
+
+
+def built(recipe):
+    """The network that the recipe's seed draws, with its first stage."""
+    model = build(recipe).model
+    pass_in(model, first_stage(recipe).get("first_stage"), recipe.first_stage)
+    return model
 
 
 @each_kind
 def test_training_six_steps_equals_three_and_resume_three(recipe, tmp_path):
     whole = weights(run(recipe, tmp_path / "whole"))
-    stream = palette.train(recipe, tmp_path / "halves", device="cpu")
+    stream = palette.train(recipe, tmp_path / "halves", device="cpu", **first_stage(recipe))
     for state in stream:
         if state.images_seen == 48:
             stream.close()
@@ -86,14 +117,37 @@ def test_a_loaded_run_mends_as_its_average_does(tmp_path):
     assert not loaded[0].model.training and not any(p.requires_grad for p in loaded[0].model.parameters())
 
 
+def test_a_run_that_begins_with_another_model_resumes_from_its_own_weights(tmp_path):
+    """Also one whose network is told more: what the other never saw weighs nothing at first."""
+    placed = replace(TOLD.network, unet=replace(TOLD.network.unet, channels=8), coordinates=True)
+    recipe = replace(TOLD, network=placed, start="told")
+    start = run(replace(TOLD, images=16, seed=5)).networks, TOLD
+    network = build(recipe).model
+    begin(network, start, "told")
+    examples = Examples(TOLD, network, torch.device("cpu"))
+    x, seen, draw = examples.at(0)
+    ours, theirs = (net(x, draw.u, seen.source, seen.words) for net in (network, start[0].model))
+    torch.testing.assert_close(ours, theirs)
+    assert theirs.any()
+    whole = weights(run(recipe, tmp_path / "whole", start))
+    stream = palette.train(recipe, tmp_path / "halves", device="cpu", start=start)
+    for state in stream:
+        if state.images_seen == 48:
+            stream.close()
+    assert_same(weights(run(recipe, tmp_path / "halves", start)), whole)
+    with pytest.raises(InputError, match="needs its start, the zoo's told"):
+        run(recipe)
+    assert set(families.passed_in_training(palette, replace(TOLD, start="edit_shapes"))) == {"start"}
+
+
 @each_kind
 def test_two_processes_see_what_one_sees(recipe, monkeypatch):
-    whole = Examples(recipe, torch.device("cpu")).at(32)
+    whole = Examples(recipe, built(recipe), torch.device("cpu")).at(32)
     halves = []
     for rank in range(2):
         monkeypatch.setattr("gencore.training.distributed.rank", lambda rank=rank: rank)
         monkeypatch.setattr("gencore.training.distributed.world_size", lambda: 2)
-        halves.append(Examples(recipe, torch.device("cpu")).at(32))
+        halves.append(Examples(recipe, built(recipe), torch.device("cpu")).at(32))
     (x, seen, draw), ((x0, seen0, draw0), (x1, seen1, draw1)) = whole, halves
     for ours, first, second in zip((x, *seen, *draw), (x0, *seen0, *draw0), (x1, *seen1, *draw1), strict=True):
         assert (ours is None) == (first is None)
@@ -104,7 +158,7 @@ def test_two_processes_see_what_one_sees(recipe, monkeypatch):
 @each_kind
 def test_a_step_reads_nothing_back(recipe):
     watch = NoReads()
-    train_under(watch, palette, recipe, "cpu")
+    train_under(watch, palette, recipe, "cpu", first_stage(recipe))
     assert watch.operations > 100 * STEPS
 
 
@@ -120,6 +174,7 @@ def test_every_recipe_takes_steps_and_every_parameter_moves(name):
     recipe = replace(
         recipe,
         data=data,
+        start=None,
         images=20,
         batch_size=4,
         log_every=4,
@@ -127,6 +182,7 @@ def test_every_recipe_takes_steps_and_every_parameter_moves(name):
         sampling=Sampling("euler", steps=1),
     )
     before = {key: value.clone() for key, value in checkpoint.flatten(build(recipe)._asdict()).items()}
+    before = {key: value for key, value in before.items() if key not in ("model.mean", "model.std")}  # measured, not learned
     after = checkpoint.flatten(run(recipe).networks._asdict())
     assert [key for key in before if torch.equal(before[key], after[key])] == []
     assert all(value.isfinite().all() for value in after.values())
@@ -184,8 +240,8 @@ def test_every_option_changes_the_loss(plainly, kind, change):
 
 
 def test_no_option_was_forgotten():
-    """All but those that decide what is averaged and written, and how pictures are drawn."""
-    elsewhere = {"ema_half_life", "log_every", "checkpoint_every", "sampling", "picture_guidance"}
+    """All but those that decide what is averaged and written, how pictures are drawn, and what it begins with."""
+    elsewhere = {"first_stage", "start", "ema_half_life", "log_every", "checkpoint_every", "sampling", "picture_guidance"}
     changed = {name for changes in CHANGES.values() for change in changes for name in change}
     assert {field.name for field in fields(PaletteRecipe)} == elsewhere | changed
 
@@ -207,6 +263,11 @@ def test_no_option_was_forgotten():
         (PATCHES, dict(scales=(0.1,)), "scales"),
         (PATCHES, dict(data=Photos(128), scales=(0.25,)), "smaller than a patch of 128"),
         (FILLED, dict(scales=(0.5,)), "only photographs"),
+        (CODES, dict(first_stage=None), "first_stage: a LatentPalette names"),
+        (TOLD, dict(first_stage="vq_shapes"), "others name none"),
+        (CODES, dict(data=Edits(32)), "works on codes; it goes with Instruct, and with pictures of 16 pixels"),
+        (PATCHES, dict(network=replace(CODES.network, palette=Palette(replace(UNET, channels=4, out_channels=2), 2)),
+                       first_stage="vq_shapes"), "it goes with Instruct"),
         (PATCHES, dict(images=0), "images is 0"),
         (PATCHES, dict(clip=0.0), "clip is 0.0"),
         (TOLD, dict(network=Palette(replace(UNET, context=8), text=replace(READER, words=9))), "network.text"),
@@ -217,9 +278,28 @@ def test_nonsense_is_refused(recipe, change, message):
         replace(recipe, **change)
 
 
+def test_in_codes_both_pictures_are_encoded():
+    model = built(CODES)
+    x, seen, _ = Examples(replace(CODES, drop=0.0), model, torch.device("cpu")).at(0)
+    pairs = CODES.data.load_pairs("train")
+    order = torch.randperm(64, generator=rng.generator(CODES.seed, 0, "order"))[:16]
+    torch.testing.assert_close(x, model.encode(to_float(pairs.after.images[order])), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(seen.source, model.encode(to_float(pairs.before[pairs.place[order]])), atol=1e-4, rtol=1e-4)
+    for codes in (x, seen.source):  # those of all edited pictures have mean 0 and deviation 1
+        assert codes.shape == (16, 2, 4, 4) and 0.5 < codes.std() < 2
+
+
+def test_a_first_stage_is_asked_for_where_it_belongs():
+    with pytest.raises(InputError, match="needs its first stage, the zoo's vq_shapes"):
+        next(palette.train(CODES, device="cpu"))
+    with pytest.raises(InputError, match="this network works on pixels"):
+        next(palette.train(TOLD, device="cpu", **first_stage(CODES)))
+    assert set(families.passed_in(palette, palette.recipes.edit_codes())) == {"first_stage"}
+
+
 def test_words_picture_or_both_are_hidden_for_a_share_each():
     recipe = replace(TOLD, data=Edits(16, pairs=900, heldout_pairs=16), batch_size=900, drop=0.2)
-    x, seen, _ = Examples(recipe, torch.device("cpu")).at(0)
+    x, seen, _ = Examples(recipe, built(recipe), torch.device("cpu")).at(0)
     pairs = recipe.data.load_pairs("train")
     order = torch.randperm(900, generator=rng.generator(recipe.seed, 0, "order"))
     assert torch.equal(x, to_float(pairs.after.images[order]))
@@ -231,12 +311,12 @@ def test_words_picture_or_both_are_hidden_for_a_share_each():
 
 
 def test_nothing_is_hidden_without_a_share():
-    _, seen, _ = Examples(replace(TOLD, drop=0.0, batch_size=64), torch.device("cpu")).at(0)
+    _, seen, _ = Examples(replace(TOLD, drop=0.0, batch_size=64), built(TOLD), torch.device("cpu")).at(0)
     assert seen.words.any(1).all() and seen.source.flatten(1).any(1).all()
 
 
 def test_patches_come_from_training_photographs_only_at_all_scales():
-    examples = Examples(PATCHES, torch.device("cpu"))
+    examples = Examples(PATCHES, built(PATCHES), torch.device("cpu"))
     assert len(examples._squares) == 2 * sum(place % EVERY != FIRST for place in range(len(photographs())))
 
 

@@ -13,9 +13,10 @@ from gencore.applications.palette.sampling import build
 from gencore.data import Photos, to_float, to_uint8
 from gencore.data.edits import KINDS, encode_edits
 from gencore.diffusion.recipes import Sampling
-from tests.applications.palette.test_loop import DAMAGED, FILLED, PATCHES, TOLD
+from gencore.networks.first_stage import pass_in
+from tests.applications.palette.test_loop import CODES, DAMAGED, FILLED, PATCHES, TOLD, first_stage
 
-KINDS_OF_RECIPES = {"told": TOLD, "enlarged": PATCHES, "filled": FILLED, "damaged": DAMAGED}
+KINDS_OF_RECIPES = {"told": TOLD, "codes": CODES, "enlarged": PATCHES, "filled": FILLED, "damaged": DAMAGED}
 each_kind = pytest.mark.parametrize("recipe", KINDS_OF_RECIPES.values(), ids=KINDS_OF_RECIPES)
 
 
@@ -33,6 +34,7 @@ def built(recipe):
         for p in networks.model.parameters():
             p += 0.1 * torch.randn(p.shape, generator=generator)
     networks.model.eval().requires_grad_(False)
+    pass_in(networks.model, first_stage(recipe).get("first_stage"), recipe.first_stage)
     return networks, recipe
 
 
