@@ -436,7 +436,8 @@ def latent_shapes() -> DiffusionRecipe:
 def text_emoji() -> DiffusionRecipe:
     """`latent_emoji_long` learns to read: told names or tags in English or Chinese, and the style.
 
-    Not run yet.
+    ``gencore train diffusion.recipes.text_emoji``: 32 minutes on one thread of an AMD EPYC that other runs used too, 3,000
+    steps, too few to read: it drew faces for "green heart" and clocks for "月亮", the moon. So it does not ship.
 
     It begins with the weights of that model, and takes the categories away; attention to words is new.
     """

@@ -201,3 +201,16 @@ def test_what_a_service_is_asked(monkeypatch):
     assert request.get_header("Authorization") == "Bearer secret"
     question = json.loads(request.data)
     assert (question["prompt"], question["model"], question["n"]) == ("two red circles", "painter", 1)
+
+
+def test_a_service_that_says_where_the_picture_is(monkeypatch):
+    """A picture that is not sent along is fetched."""
+    (ask_service,) = load(CHAPTER, "ask_service")
+
+    def answer(request, timeout):
+        if request == "https://images.example/1.png":
+            return io.BytesIO(b"a picture")
+        return io.BytesIO(json.dumps({"data": [{"url": "https://images.example/1.png"}]}).encode())
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    assert ask_service("two red circles", "https://images.example/v1", "secret", "painter") == b"a picture"
