@@ -278,6 +278,28 @@ def pose_to_figure() -> TranslationRecipe:
     )
 
 
+def pose_to_figure32() -> TranslationRecipe:
+    """Stick figures into people dressed as told, 32x32, without a judge: pose and clothes leave nothing open.
+
+    ``gencore train translation.recipes.pose_to_figure32``: Not run yet.
+    """
+    data = Figures(size=32)
+    sizes = UNet(channels=3, width=16, multipliers=(1, 2, 2), embedding=32, patch=2, finish=16)
+    return replace(
+        pose_to_figure(),
+        data=data,
+        network=Translator(sizes, data.conditions),
+        adversarial=0.0,
+        l1=1.0,
+        images=64_000,
+        batch_size=32,
+        ema_half_life=2_000,
+        precision="fp32",
+        log_every=3_200,
+        checkpoint_every=6_400,
+    )
+
+
 def cycle_emoji() -> CycleRecipe:
     """Emoji of two drawing styles, Noto and Fluent 3D, translated both ways without ever seeing a pair, 32x32.
 
