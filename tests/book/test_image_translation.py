@@ -186,7 +186,7 @@ def test_reading_a_faint_secret():
     for alpha, sigma in ((2.0, 1.0), (1.0, 3.0)):
         y = alpha * v + sigma * n
         read = y * (y * v).mean() / y.square().mean()
-        close(reading_error(alpha, sigma), (v - read).square().mean(), atol=5e-3)
+        close(reading_error(alpha, sigma), (v - read).square().mean().item(), atol=5e-3)
 
 
 @equation("IT.11", r"I = \tfrac12 \log_2 \Big(1 + \frac{\alpha^2}{\sigma^2}\Big).")
