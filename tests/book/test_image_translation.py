@@ -22,12 +22,12 @@ def expected(power, a):
 
 
 @equation(
-    "IT.1",
+    "TL.1",
     r"\frac{\partial}{\partial a}\, \mathbb E\big[(y - a)^2 \mid x\big] = 0 \quad \Longrightarrow \quad"
     r" a = \mathbb E[y \mid x].",
 )
 def test_the_squared_error_asks_for_the_mean():
-    """(IT.1): the slope vanishes at the mean and nowhere else."""
+    """(TL.1): the slope vanishes at the mean and nowhere else."""
     a = torch.linspace(-2, 3, 51, dtype=torch.float64, requires_grad=True)
     mean = (SHARES * VALUES).sum()
     (slope,) = torch.autograd.grad(sum(expected(2, each) for each in a), a)
@@ -35,11 +35,11 @@ def test_the_squared_error_asks_for_the_mean():
 
 
 @equation(
-    "IT.2",
+    "TL.2",
     r"\frac{\partial}{\partial a}\, \mathbb E\big[|y - a| \mid x\big] = P(y < a \mid x) - P(y > a \mid x) = 0,",
 )
 def test_the_absolute_error_asks_for_the_median():
-    """(IT.2): the slope by differences, and that the least lies where the two pulls cross zero."""
+    """(TL.2): the slope by differences, and that the least lies where the two pulls cross zero."""
     for a in (-1.5, -0.4, 0.1, 0.9, 1.7, 2.5):
         slope = (expected(1, a + 1e-6) - expected(1, a - 1e-6)) / 2e-6
         close(slope, SHARES[VALUES < a].sum() - SHARES[VALUES > a].sum(), atol=1e-7)
@@ -47,9 +47,9 @@ def test_the_absolute_error_asks_for_the_median():
     assert grid[torch.stack([expected(1, a) for a in grid]).argmin()].item() == pytest.approx(0.3)
 
 
-@equation("IT.3", r"D^*(x, y) = \frac{p(y \mid x)}{p(y \mid x) + q(y \mid x)},")
+@equation("TL.3", r"D^*(x, y) = \frac{p(y \mid x)}{p(y \mid x) + q(y \mid x)},")
 def test_the_best_judge():
-    """(IT.3): no other verdict gives the judge more."""
+    """(TL.3): no other verdict gives the judge more."""
     (best_judge,) = load(CHAPTER, "best_judge")
     p, q = torch.tensor([[0.1, 0.6, 0.3], [0.5, 0.3, 0.2]], dtype=torch.float64)
     verdict = torch.linspace(0.001, 0.999, 9981, dtype=torch.float64)
@@ -59,11 +59,11 @@ def test_the_best_judge():
 
 
 @equation(
-    "IT.4",
+    "TL.4",
     r"V_\lambda(q) = 2\, \mathrm{JSD}(\pi, q) - \log 4 + 2 \lambda \big(\pi (1 - q) + (1 - \pi)\, q\big),",
 )
 def test_what_the_generator_pays():
-    """(IT.4): the divergence by its definition and the distance by counting; and the stationary point of the answer."""
+    """(TL.4): the divergence by its definition and the distance by counting; and the stationary point of the answer."""
     paid, best_answer = load(CHAPTER, "paid", "best_answer")
     pi, q, weight = 0.7, 0.45, 0.8
 
@@ -81,16 +81,16 @@ def test_what_the_generator_pays():
 
 
 @equation(
-    "IT.5",
+    "TL.5",
     r"\mathbb E \log D(x, y) + \mathbb E \log\big(1 - D(x, G(x, z))\big) + \lambda\, \mathbb E \big| y - G(x, z) \big|,",
 )
 @equation(
-    "IT.6",
+    "TL.6",
     r"L_D = \mathbb E \operatorname{softplus}\big({-s(x, y)}\big) + \mathbb E \operatorname{softplus}\big(s(x, \hat y)\big),"
     r" \qquad L_G = \mathbb E \operatorname{softplus}\big({-s(x, \hat y)}\big) + \lambda\, \mathbb E |y - \hat y|,",
 )
 def test_losses_of_pairs():
-    """(IT.5), (IT.6): logarithms of probabilities against logits; and gencore's generator pays the same."""
+    """(TL.5), (TL.6): logarithms of probabilities against logits; and gencore's generator pays the same."""
     judge_loss, generator_loss, distance = load(CHAPTER, "judge_loss", "generator_loss", "distance")
     draw = torch.Generator().manual_seed(0)
     real, made = torch.randn(2, 4, 1, 3, 3, dtype=torch.float64, generator=draw)
@@ -147,16 +147,16 @@ def test_the_toy_is_the_chapters():
 
 
 @equation(
-    "IT.7",
+    "TL.7",
     r"L_{\text{cycle}} = \mathbb E\, \big| G(F(a)) - a \big| + \mathbb E\, \big| F(G(b)) - b \big|.",
 )
 @equation(
-    "IT.8",
+    "TL.8",
     r"\mathbb E |G(F(a)) - a| = |1 - vw|\, s_a \sqrt{2/\pi}, \qquad \mathbb E |F(G(b)) - b| = |1 - vw|\, s_b \sqrt{2/\pi}.",
 )
 @pytest.mark.parametrize(("w", "v"), [(1.5, 1 / 1.5), (-1.5, -1 / 1.5), (0.7, -0.4), (1.2, 0.9)])
 def test_coming_back(w, v):
-    """(IT.7), (IT.8): gencore's cycle loss on many pictures against the formula, both signs."""
+    """(TL.7), (TL.8): gencore's cycle loss on many pictures against the formula, both signs."""
     names = load(CHAPTER, "comes_back")[0].__globals__
     names.setdefault("MEAN", math.sqrt(2 / math.pi))
     a, b, crossing = lines(w, v)
@@ -165,12 +165,12 @@ def test_coming_back(w, v):
 
 
 @equation(
-    "IT.9",
+    "TL.9",
     r"\mathbb E |F(b) - b| = \tau \sqrt{2/\pi}\; e^{-\mu^2 / 2 \tau^2} + \mu \big(1 - 2\, \Phi(-\mu / \tau)\big),",
 )
 @pytest.mark.parametrize(("w", "v"), [(1.5, 1 / 1.5), (-1.5, -1 / 1.5), (0.7, -0.4)])
 def test_staying(w, v):
-    """(IT.9): gencore's identity loss on many pictures against the formula."""
+    """(TL.9): gencore's identity loss on many pictures against the formula."""
     names = load(CHAPTER, "stays")[0].__globals__
     names.setdefault("MEAN", math.sqrt(2 / math.pi))
     a, b, crossing = lines(w, v)
@@ -178,9 +178,9 @@ def test_staying(w, v):
     close(names["stays"](*torch.tensor([w, v], dtype=torch.float64)), found, atol=2e-2)
 
 
-@equation("IT.10", r"\mathbb E (v - \hat v)^2 = \frac{\sigma^2}{\alpha^2 + \sigma^2}.")
+@equation("TL.10", r"\mathbb E (v - \hat v)^2 = \frac{\sigma^2}{\alpha^2 + \sigma^2}.")
 def test_reading_a_faint_secret():
-    """(IT.10): the best straight line through the origin, fitted to drawn pairs, has this error."""
+    """(TL.10): the best straight line through the origin, fitted to drawn pairs, has this error."""
     (reading_error,) = load(CHAPTER, "reading_error")
     v, n = torch.randn(2, 400_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for alpha, sigma in ((2.0, 1.0), (1.0, 3.0)):
@@ -189,20 +189,20 @@ def test_reading_a_faint_secret():
         close(reading_error(alpha, sigma), (v - read).square().mean().item(), atol=5e-3)
 
 
-@equation("IT.11", r"I = \tfrac12 \log_2 \Big(1 + \frac{\alpha^2}{\sigma^2}\Big).")
+@equation("TL.11", r"I = \tfrac12 \log_2 \Big(1 + \frac{\alpha^2}{\sigma^2}\Big).")
 def test_room_for_a_secret():
-    """(IT.11): what is known afterwards, in bits: entropies of Gaussians before and after reading."""
+    """(TL.11): what is known afterwards, in bits: entropies of Gaussians before and after reading."""
     room, reading_error = load(CHAPTER, "room", "reading_error")
     for alpha, sigma in ((2.0, 1.0), (1.0, 3.0), (0.5, 0.29)):
         close(room(alpha, sigma), -0.5 * math.log2(reading_error(alpha, sigma)))
 
 
 @equation(
-    "IT.12",
+    "TL.12",
     r"L = \mathbb E\, \big| R(H(b) + \nu n) - b \big| + \kappa\, \mathbb E \big(H(b) - \operatorname{grey}(b)\big)^2.",
 )
 def test_what_hider_and_reader_minimise():
-    """(IT.12): by loops over pixels; and that a true grey picture pays nothing for its looks."""
+    """(TL.12): by loops over pixels; and that a true grey picture pays nothing for its looks."""
     hiding_loss, grey, Hider = load(CHAPTER, "hiding_loss", "grey", "Hider")
     draw = torch.Generator().manual_seed(0)
     b, read = torch.rand(2, 2, 3, 4, 4, dtype=torch.float64, generator=draw)
