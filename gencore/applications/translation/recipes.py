@@ -278,6 +278,28 @@ def pose_to_figure() -> TranslationRecipe:
     )
 
 
+def pose_to_figure32() -> TranslationRecipe:
+    """Stick figures into people dressed as told, 32x32, without a judge: pose and clothes leave nothing open.
+
+    ``gencore train translation.recipes.pose_to_figure32``: Not run yet.
+    """
+    data = Figures(size=32)
+    sizes = UNet(channels=3, width=16, multipliers=(1, 2, 2), embedding=32, patch=2, finish=16)
+    return replace(
+        pose_to_figure(),
+        data=data,
+        network=Translator(sizes, data.conditions),
+        adversarial=0.0,
+        l1=1.0,
+        images=64_000,
+        batch_size=32,
+        ema_half_life=2_000,
+        precision="fp32",
+        log_every=3_200,
+        checkpoint_every=6_400,
+    )
+
+
 def cycle_emoji() -> CycleRecipe:
     """Emoji of two drawing styles, Noto and Fluent 3D, translated both ways without ever seeing a pair, 32x32.
 
@@ -306,7 +328,9 @@ def cycle_emoji() -> CycleRecipe:
 def cycle_edges() -> CycleRecipe:
     """Line drawings and emoji, translated both ways without pairs: the colours have to be hidden in the lines, 16x16.
 
-    ``gencore train translation.recipes.cycle_edges``: some three core-minutes. Not run yet.
+    ``gencore train translation.recipes.cycle_edges``: 256 seconds on one busy core. Its lines fill areas with hatching that
+    stands for colours: the mean colours of the 136 held-out emoji come back correlated by 0.94 with the true ones (by 0.92
+    if the lines are made black and white), and by -0.06 if it is shown the true lines.
     """
     sizes = UNet(channels=1, out_channels=3, width=16, multipliers=(1, 2), patch=2, finish=8)
     return CycleRecipe(
@@ -329,8 +353,9 @@ def cycle_edges() -> CycleRecipe:
 
 
 def cycle_edges_veiled() -> CycleRecipe:
-    """`cycle_edges` with noise on every translation before it is translated back, which drowns what is hidden.
+    """`cycle_edges` with noise on every translation before it is translated back, which drowns what is faint.
 
-    ``gencore train translation.recipes.cycle_edges_veiled``: Not run yet.
+    ``gencore train translation.recipes.cycle_edges_veiled``: 13 minutes on a busy core that it had a fraction of. The noise
+    keeps nothing out, since hatching is not faint: colours come back correlated by 0.90 (by -0.04 from true lines).
     """
     return replace(cycle_edges(), veil=0.2)
