@@ -48,7 +48,7 @@ def encode(model: tuple[vae.Networks, VAERecipe], images: Tensor) -> Tensor:
     """
     (network,), _ = model
     if not isinstance(network, VAE) or network.config.classes:
-        raise InputError("model: needs a plain variational autoencoder, such as the zoo's vae_digits or beta_shapes")
+        raise InputError("model: needs a plain variational autoencoder, such as the zoo's vae_digits")
     return network.encode(to_float(images))[0]
 
 

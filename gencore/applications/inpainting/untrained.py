@@ -96,8 +96,9 @@ def complete(
     images : Tensor
         uint8 ``(N, C, S, S)``; if the model has fewer levels, they are brought to its own.
     hole : Tensor
-        bool ``(S, S)``. Only if what is known comes first in reading order (`is_prefix`) is the fill a draw from the
-        conditional law: a pixel never looks at what is known below it.
+        bool, a place for each of the model's symbols: ``(S, S)``, or fewer where a symbol is a block of pixels. Only if what
+        is known comes first in reading order (`is_prefix`) is the fill a draw from the conditional law: a pixel never looks
+        at what is known below it.
     seed, first : int
         Which series of draws, and number of the first picture in it.
 

@@ -130,7 +130,8 @@ def guided(
 ) -> Denoise:
     """Return the denoiser that is shown this, guided by words and by the picture: Brooks et al. 2023, equation 3.
 
-    https://arxiv.org/abs/2211.09800. It takes one time for all pictures, ``()``.
+    https://arxiv.org/abs/2211.09800; (IE.11) of the chapter "What was never there". It takes one time for all pictures,
+    ``()``.
 
     Parameters
     ----------
@@ -161,7 +162,7 @@ def guided(
             return plain(x_t, t)
         told, untold, *unseen = of_several(torch.cat([x_t] * len(several)), t).chunk(len(several))
         by_picture = unseen[0] + picture * (untold - unseen[0]) if unseen else untold
-        return by_picture + words * (told - untold)  # equation 3
+        return by_picture + words * (told - untold)  # (IE.11)
 
     return denoise
 
