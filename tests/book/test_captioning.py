@@ -168,7 +168,7 @@ def test_precision():
         assert precision(texts, [known, known], k) == pytest.approx(precisions(texts, [known, known])[k - 1])
 
 
-@equation("CP.8", r"\mathrm{BLEU} = \min\big(1, e^{1 - R/N}\big) \cdot \big(P_1 P_2 P_3 P_4\big)^{1/4}.")
+@equation("CP.8", r"\mathrm{BLEU} = \min\big(1, e^{1 - \ell_r/\ell}\big) \cdot \big(P_1 P_2 P_3 P_4\big)^{1/4}.")
 def test_bleu():
     """(CP.8): by hand, with and without the penalty, and gencore's."""
     (bleu_score,) = load(CHAPTER, "bleu_score")
