@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,7 @@ def build(recipe: DiffusionRecipe) -> Networks:
         return Networks(build_denoising(recipe.network))
 
 
-def begin(network: nn.Module, start: tuple[NamedTuple, object] | None, name: str | None) -> None:
+def begin(network: nn.Module, start: tuple[Networks, DiffusionRecipe] | None, name: str | None) -> None:
     """Give a network the weights of a trained one, wherever it has such a part; the others stay as they are.
 
     Conditions are counted from the last: a network that reads captions in place of classes still knows the style. A
@@ -42,8 +41,8 @@ def begin(network: nn.Module, start: tuple[NamedTuple, object] | None, name: str
     ----------
     network : Module
         The network.
-    start : tuple of networks and recipe, or None
-        What was passed in: what `load` returns, of this family or of another with one network.
+    start : tuple of Networks and DiffusionRecipe, or None
+        What was passed in: what `load` returns.
     name : str or None
         The zoo's model that the recipe names.
 
@@ -58,14 +57,13 @@ def begin(network: nn.Module, start: tuple[NamedTuple, object] | None, name: str
         raise InputError(f"needs its start, the zoo's {name}; pass it as start")
     if name is None:
         raise InputError("start: this recipe begins with new weights, and takes none")
-    own, ((trained,), _) = network.state_dict(), start
-    old = trained.state_dict()
-    later = sum(".tables." in key for key in old) - sum(".tables." in key for key in own)  # by how much a condition moves up
+    own, (trained,) = network.state_dict(), start[0]
+    later = len(start[1].conditions) - sum(".tables." in key for key in own)  # places by which a condition comes later there
     weights = {}
     for key, value in own.items():
         before, table, rest = key.partition(".tables.")
         number, dot, last = rest.partition(".")
-        known = old.get(f"{before}{table}{int(number) + later}{dot}{last}" if table else key)
+        known = trained.state_dict().get(f"{before}{table}{int(number) + later}{dot}{last}" if table else key)
         if known is not None and known.shape == value.shape:
             weights[key] = known
         elif known is not None and _more_inputs(known.shape, value.shape):

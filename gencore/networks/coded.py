@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gencore.errors import InputError
 from gencore.networks.caption_transformer import CaptionTransformer, CaptionTransformerNetwork
-from gencore.networks.first_stage import OnFirstStage, check_first_stage
+from gencore.networks.first_stage import AboveFirstStage, OnFirstStage, check_first_stage
 from gencore.networks.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNNetwork
 from gencore.networks.image_transformer import ImageTransformer, ImageTransformerNetwork
 from gencore.networks.maskgit import MaskGIT, MaskGITNetwork
@@ -22,7 +22,7 @@ from gencore.networks.vqvae import VQ
 
 
 @dataclass(frozen=True)
-class Coded:
+class Coded(AboveFirstStage):
     """Sizes of the first stage, and of the network that writes its codes.
 
     Attributes
@@ -69,16 +69,6 @@ class Coded:
     def captions(self) -> CaptionTransformer | None:
         """How large captions are, if the writer reads any."""
         return self.writer if isinstance(self.writer, CaptionTransformer) else None
-
-    @property
-    def size(self) -> int:
-        """Height and width of the pictures."""
-        return self.first.size
-
-    @property
-    def channels(self) -> int:
-        """1 for grey, 3 for colour."""
-        return self.first.channels
 
 
 class CodedNetwork(OnFirstStage):

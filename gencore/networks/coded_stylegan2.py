@@ -15,12 +15,12 @@ from torch import Tensor
 
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
-from gencore.networks.first_stage import CodeModel, check_first_stage
+from gencore.networks.first_stage import AboveFirstStage, CodeModel, check_first_stage
 from gencore.networks.stylegan2 import Discriminator, Generator, StyleGAN2
 
 
 @dataclass(frozen=True)
-class CodedStyleGAN2:
+class CodedStyleGAN2(AboveFirstStage):
     """Sizes of the first stage, and of the players on its codes.
 
     Attributes
@@ -39,16 +39,6 @@ class CodedStyleGAN2:
         given, wanted = (self.game.channels, self.game.size, self.game.size), tuple(self.first.latent_shape)
         if given != wanted:
             raise InputError(f"game: paints codes of shape {given}, but the first stage makes {wanted}; make them equal")
-
-    @property
-    def size(self) -> int:
-        """Height and width of the pictures."""
-        return self.first.size
-
-    @property
-    def channels(self) -> int:
-        """1 for grey, 3 for colour."""
-        return self.first.channels
 
     @property
     def latent(self) -> int:

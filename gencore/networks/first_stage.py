@@ -33,6 +33,28 @@ def check_first_stage(sizes: Autoencoder | VQ) -> None:
         raise InputError("first: must be an autoencoder with flat=False, without classes and out_channels")
 
 
+class AboveFirstStage:
+    """Sizes of a model that has a first stage below it: of its pictures, those are the sizes.
+
+    Attributes
+    ----------
+    first : Autoencoder or VQ
+        Sizes of the first stage.
+    """
+
+    first: Autoencoder | VQ
+
+    @property
+    def size(self) -> int:
+        """Height and width of the pictures."""
+        return self.first.size
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.first.channels
+
+
 class OnFirstStage(nn.Module):
     """A network that works on what a first stage makes of pictures.
 

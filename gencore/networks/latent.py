@@ -16,14 +16,14 @@ from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.denoising import DenoisingUNet, DenoisingUNetNetwork
 from gencore.networks.dit import DiT, DiTNetwork
-from gencore.networks.first_stage import CodeModel, check_first_stage, grid
+from gencore.networks.first_stage import AboveFirstStage, CodeModel, check_first_stage, grid
 from gencore.networks.text import TextEncoder
 from gencore.networks.text_unet import TextUNet, TextUNetNetwork
 from gencore.networks.vqvae import VQ
 
 
 @dataclass(frozen=True)
-class Latent:
+class Latent(AboveFirstStage):
     """Sizes of the first stage, and of the network that denoises its codes.
 
     Attributes
@@ -42,16 +42,6 @@ class Latent:
         given, wanted = self.denoiser.shape, grid(self.first).latent_shape
         if given != wanted:
             raise InputError(f"denoiser: takes codes of shape {given}, but the first stage makes {wanted}; make them equal")
-
-    @property
-    def size(self) -> int:
-        """Height and width of the pictures."""
-        return self.first.size
-
-    @property
-    def channels(self) -> int:
-        """1 for grey, 3 for colour."""
-        return self.first.channels
 
     @property
     def conditions(self) -> tuple[int, ...]:

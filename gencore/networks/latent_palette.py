@@ -13,14 +13,14 @@ from torch import Tensor
 
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
-from gencore.networks.first_stage import CodeModel, check_first_stage, grid
+from gencore.networks.first_stage import AboveFirstStage, CodeModel, check_first_stage, grid
 from gencore.networks.palette import Palette, PaletteNetwork
 from gencore.networks.text import TextEncoder
 from gencore.networks.vqvae import VQ
 
 
 @dataclass(frozen=True)
-class LatentPalette:
+class LatentPalette(AboveFirstStage):
     """Sizes of the first stage, and of the network that denoises its codes beside those of another picture.
 
     Attributes
@@ -42,16 +42,6 @@ class LatentPalette:
             raise InputError(f"palette: noises and sees {given} channels, but codes have {latent}; make all equal")
         if side % self.palette.unet.divisor:
             raise InputError(f"palette.unet: takes multiples of {self.palette.unet.divisor}, but codes are {side}x{side}")
-
-    @property
-    def size(self) -> int:
-        """Height and width of the pictures."""
-        return self.first.size
-
-    @property
-    def channels(self) -> int:
-        """Channels of a picture."""
-        return self.first.channels
 
     @property
     def seen(self) -> int:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
-from gencore.networks.first_stage import CodeModel, check_first_stage
+from gencore.networks.first_stage import AboveFirstStage, CodeModel, check_first_stage
 from gencore.networks.hierarchical import Hierarchical, HierarchicalVAE
 from gencore.networks.ladder import Ladder, LadderVAE
 from gencore.networks.vae import Level
 
 
 @dataclass(frozen=True)
-class TwoStage:
+class TwoStage(AboveFirstStage):
     """Sizes of both stages.
 
     Attributes
@@ -39,16 +39,6 @@ class TwoStage:
         wanted, given = self.first.latent_shape, (self.second.channels, self.second.size, self.second.size)
         if wanted != given or self.second.out_channels not in (None, self.second.channels):
             raise InputError(f"second: models codes of shape {given}, but the first stage makes {wanted}; make them equal")
-
-    @property
-    def size(self) -> int:
-        """Height and width of the pictures."""
-        return self.first.size
-
-    @property
-    def channels(self) -> int:
-        """1 for grey, 3 for colour."""
-        return self.first.channels
 
     @property
     def out_channels(self) -> None:

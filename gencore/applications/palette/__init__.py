@@ -4,7 +4,7 @@ from gencore.applications.palette.loop import train
 from gencore.applications.palette.measures import measure
 from gencore.applications.palette.objectives import Mending, Networks, seeing
 from gencore.applications.palette.recipes import PaletteRecipe
-from gencore.applications.palette.sampling import first_stage, guided, heldout, heldout_pairs, load, mend, start
+from gencore.applications.palette.sampling import first_stage, guided, heldout, heldout_pairs, load, mend
 from gencore.applications.palette.tasks import Damage, Holes, Instruct, Seen, Upscale, to_drawn, to_picture
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "measure",
     "mend",
     "seeing",
-    "start",
     "to_drawn",
     "to_picture",
     "train",

@@ -81,8 +81,11 @@ class Examples:
             mirrored = self._uniform(images_seen, "mirror")[:, None, None, None] < 0.5
             x = torch.where(mirrored, x.flip(3), x)
         if self._words is not None:
-            before = self._before[self._place[batch.index]]
-            x, before = (x, to_float(before)) if self._codes is None else (self._codes[batch.index], before)
+            before = self._before[self._place[batch.index]]  # pictures, or codes
+            if self._codes is None:
+                before = to_float(before)
+            else:
+                x = self._codes[batch.index]
             seen = Seen(before, words=self._words[batch.index])
             seen = self._hidden(seen, self._uniform(images_seen, "drop"))
         else:

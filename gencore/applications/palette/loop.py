@@ -15,7 +15,6 @@ from gencore.applications.palette.objectives import Networks, seeing
 from gencore.applications.palette.recipes import PaletteRecipe
 from gencore.applications.palette.sampling import build, heldout_pairs
 from gencore.data import to_uint8
-from gencore.diffusion.sampling import begin
 from gencore.networks.first_stage import pass_in
 from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed
@@ -32,7 +31,6 @@ def train(
     log: Extra = "none",
     compile: bool = False,
     first_stage: nn.Module | None = None,
-    start: tuple[Networks, PaletteRecipe] | None = None,
 ) -> Iterator[Run]:
     """Train a network that mends, yielding the run at every ``recipe.log_every`` images and at the end.
 
@@ -51,8 +49,6 @@ def train(
         Compile the network (pays on GPUs).
     first_stage : Module, optional
         For a network that works on codes, and only there: the network of the model that ``recipe.first_stage`` names.
-    start : tuple of Networks and PaletteRecipe, optional
-        For a recipe that names a start, and only there: what `load` returns for it.
 
     Yields
     ------
@@ -62,7 +58,7 @@ def train(
     Raises
     ------
     InputError
-        If the folder holds another run, or the first stage or the start is missing, out of place, or another.
+        If the folder holds another run, or the first stage is missing, out of place, or another.
     NonFiniteLoss
         If the loss is no longer a number; the last checkpoint stays.
     """
@@ -70,7 +66,6 @@ def train(
     distributed.start(device)
     networks = Networks(*(network.to(device, memory_format=torch.channels_last) for network in build(recipe)))
     pass_in(networks.model, first_stage, recipe.first_stage)
-    begin(networks.model, start, recipe.start)
     examples = Examples(recipe, networks.model, device)
     ema = EMA(networks.model, recipe.ema_half_life)
     adam = recipe.optimiser.build(networks.model.parameters())

@@ -9,16 +9,13 @@ from gencore.data.edits import INSTRUCTION_LENGTH, WORDS, Edits
 from gencore.diffusion.denoiser import Prediction
 from gencore.diffusion.objectives import LogisticNormalTimes
 from gencore.diffusion.process import EDM, Cosine, Flow, Linear
-from gencore.diffusion.recipes import Sampling
+from gencore.diffusion.recipes import Sampling, latent_shapes
 from gencore.errors import InputError
-from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.latent_palette import LatentPalette
 from gencore.networks.palette import Palette
-from gencore.networks.quantiser import Codebook
 from gencore.networks.text import TextEncoder
 from gencore.networks.transformer import Transformer
 from gencore.networks.unet import UNet
-from gencore.networks.vqvae import VQ
 from gencore.training.device import Precision
 from gencore.training.optimiser import AdamW
 
@@ -50,8 +47,6 @@ class PaletteRecipe:
         as large a one without both, for guidance.
     first_stage : str, optional
         For a `LatentPalette`: the zoo's model whose codes it denoises.
-    start : str, optional
-        A model of the zoo with whose weights the network begins, wherever they have a part in common.
     sampling : Sampling
         How pictures are drawn if nothing else is said; its guidance is that of the words.
     picture_guidance : float
@@ -84,7 +79,6 @@ class PaletteRecipe:
     mirror: bool = False
     drop: float = 0.0
     first_stage: str | None = None
-    start: str | None = None
     sampling: Sampling = Sampling("ancestral", steps=20)
     picture_guidance: float = 1.0
     optimiser: AdamW = AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=25_600, beta2=0.99)
@@ -220,22 +214,22 @@ def edit_shapes() -> PaletteRecipe:
 def edit_codes() -> PaletteRecipe:
     """`edit_shapes` in the codes of `vae.recipes.vq_shapes`, 8x8x8, told where each lies: every block attends to the words.
 
-    Not run yet.
+    Not run yet. It learns as long, as fast and at the times of `diffusion.recipes.latent_shapes`.
     """
-    first = VQ(Autoencoder(size=32, channels=3, latent=8, flat=False, width=40, multipliers=(1, 2), patch=2), Codebook(256))
+    told = latent_shapes()
     unet = UNet(18, out_channels=8, width=64, multipliers=(1,), blocks_per_level=2, embedding=128, heads=4, context=64)
     text = TextEncoder(len(WORDS), INSTRUCTION_LENGTH, Transformer(width=64, depth=2, heads=4))
     return replace(
         edit_shapes(),
-        network=LatentPalette(first, Palette(unet, channels=8, text=text, coordinates=True)),
-        first_stage="vq_shapes",
-        objective=Mending(LogisticNormalTimes(mean=2.2, std=1.5)),
+        network=LatentPalette(told.network.first, Palette(unet, channels=8, text=text, coordinates=True)),
+        first_stage=told.first_stage,
+        objective=Mending(told.objective.times),
         sampling=Sampling("dpm_solver", steps=10, guidance=2.0),
-        optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=12_800, beta2=0.99),
-        images=256_000,
-        batch_size=64,
-        ema_half_life=10_000,
-        precision="fp32",
-        log_every=6_400,
-        checkpoint_every=12_800,
+        optimiser=told.optimiser,
+        images=told.images,
+        batch_size=told.batch_size,
+        ema_half_life=told.ema_half_life,
+        precision=told.precision,
+        log_every=told.log_every,
+        checkpoint_every=told.checkpoint_every,
     )

@@ -15,7 +15,7 @@ from gencore.diffusion.denoiser import Denoise
 from gencore.diffusion.guidance import ROUNDING, conditional
 from gencore.diffusion.recipes import Sampling
 from gencore.diffusion.sampling import walk
-from gencore.networks.first_stage import grid, pass_in
+from gencore.networks.first_stage import pass_in
 from gencore.networks.latent_palette import LatentPalette, LatentPaletteNetwork
 from gencore.networks.palette import PaletteNetwork
 from gencore.training import checkpoint, rng
@@ -29,11 +29,6 @@ def build(recipe: PaletteRecipe) -> Networks:
         torch.manual_seed(recipe.seed)
         latent = isinstance(recipe.network, LatentPalette)
         return Networks((LatentPaletteNetwork if latent else PaletteNetwork)(recipe.network))
-
-
-def start(recipe: PaletteRecipe) -> str | None:
-    """Name of the zoo's model that `train` is to be given as ``start``, to begin with its weights, or None."""
-    return recipe.start
 
 
 def first_stage(recipe: PaletteRecipe) -> str | None:
@@ -108,13 +103,13 @@ def mend(
     by_picture = recipe.picture_guidance if picture_guidance is None else picture_guidance
     device, (count, _, height, width) = next(network.parameters()).device, seen.source.shape
     codes = isinstance(network, LatentPaletteNetwork)
-    drawn_shape = (*grid(recipe.network.first).latent_shape,) if codes else (recipe.network.channels, height, width)
+    channels = (recipe.network.palette if codes else recipe.network).channels  # of what is drawn
     mended = torch.empty(count, recipe.network.channels, height, width)
     for start in range(0, count, batch_size):
         part = Seen(*(None if each is None else each[start : start + batch_size].to(device) for each in seen))
         shown = part._replace(source=network.encode(part.source)) if codes else part
         draws = how.steps if how.random else 1  # the first noise, and a fresh one for each step that asks for it
-        noise = rng.normal_per_image(len(part.source), (draws, *drawn_shape), seed, first + start).to(device)
+        noise = rng.normal_per_image(len(part.source), (draws, channels, *shown.source.shape[2:]), seed, first + start).to(device)
         drawn = walk(guided(model, shown, how.guidance, by_picture, how.interval), recipe.process, how, noise)
         drawn = network.decode(drawn) if codes else drawn
         mended[start : start + batch_size] = to_picture(recipe.task, drawn, part)

@@ -16,7 +16,6 @@ from gencore.data.photos import EVERY, FIRST
 from gencore.diffusion.objectives import EDMWeight, LogisticNormalTimes, MinSNR, UniformTimes
 from gencore.diffusion.process import EDM, Cosine, Linear
 from gencore.diffusion.recipes import Sampling
-from gencore.diffusion.sampling import begin
 from gencore.errors import InputError
 from gencore.networks.autoencoder import Autoencoder
 from gencore.networks.first_stage import pass_in
@@ -76,8 +75,8 @@ def first_stage(recipe):
     return {"first_stage": first}
 
 
-def run(recipe, folder=None, start=None):
-    for state in palette.train(recipe, folder, device="cpu", start=start, **first_stage(recipe)):
+def run(recipe, folder=None):
+    for state in palette.train(recipe, folder, device="cpu", **first_stage(recipe)):
         pass
     return state
 
@@ -117,29 +116,6 @@ def test_a_loaded_run_mends_as_its_average_does(tmp_path):
     assert not loaded[0].model.training and not any(p.requires_grad for p in loaded[0].model.parameters())
 
 
-def test_a_run_that_begins_with_another_model_resumes_from_its_own_weights(tmp_path):
-    """Also one whose network is told more: what the other never saw weighs nothing at first."""
-    placed = replace(TOLD.network, unet=replace(TOLD.network.unet, channels=8), coordinates=True)
-    recipe = replace(TOLD, network=placed, start="told")
-    start = run(replace(TOLD, images=16, seed=5)).networks, TOLD
-    network = build(recipe).model
-    begin(network, start, "told")
-    examples = Examples(TOLD, network, torch.device("cpu"))
-    x, seen, draw = examples.at(0)
-    ours, theirs = (net(x, draw.u, seen.source, seen.words) for net in (network, start[0].model))
-    torch.testing.assert_close(ours, theirs)
-    assert theirs.any()
-    whole = weights(run(recipe, tmp_path / "whole", start))
-    stream = palette.train(recipe, tmp_path / "halves", device="cpu", start=start)
-    for state in stream:
-        if state.images_seen == 48:
-            stream.close()
-    assert_same(weights(run(recipe, tmp_path / "halves", start)), whole)
-    with pytest.raises(InputError, match="needs its start, the zoo's told"):
-        run(recipe)
-    assert set(families.passed_in_training(palette, replace(TOLD, start="edit_shapes"))) == {"start"}
-
-
 @each_kind
 def test_two_processes_see_what_one_sees(recipe, monkeypatch):
     whole = Examples(recipe, built(recipe), torch.device("cpu")).at(32)
@@ -174,7 +150,6 @@ def test_every_recipe_takes_steps_and_every_parameter_moves(name):
     recipe = replace(
         recipe,
         data=data,
-        start=None,
         images=20,
         batch_size=4,
         log_every=4,
@@ -240,8 +215,8 @@ def test_every_option_changes_the_loss(plainly, kind, change):
 
 
 def test_no_option_was_forgotten():
-    """All but those that decide what is averaged and written, how pictures are drawn, and what it begins with."""
-    elsewhere = {"first_stage", "start", "ema_half_life", "log_every", "checkpoint_every", "sampling", "picture_guidance"}
+    """All but those that decide what is averaged and written, how pictures are drawn, and whose codes."""
+    elsewhere = {"first_stage", "ema_half_life", "log_every", "checkpoint_every", "sampling", "picture_guidance"}
     changed = {name for changes in CHANGES.values() for change in changes for name in change}
     assert {field.name for field in fields(PaletteRecipe)} == elsewhere | changed
 
