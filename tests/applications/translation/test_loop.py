@@ -188,11 +188,15 @@ def test_without_a_game_no_judge_learns_and_none_is_asked():
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), state.networks.judge.parameters(), strict=True))
 
 
+FOR_A_PROCESSOR = {"cycle_edges", "cycle_edges_veiled", "pose_to_figure32"}  # which may have no bf16
+
+
 @pytest.mark.parametrize("name", EVERY_RECIPE)
 def test_every_recipe_says_what_it_is(name):
     recipe = EVERY_RECIPE[name]()
     sizes = [sum(p.numel() for p in network.parameters()) for network in translation.build(recipe)]
     assert sum(sizes) <= 1_600_000, "what ships takes a byte a parameter"
+    assert recipe.precision == ("fp32" if name in FOR_A_PROCESSOR else "bf16")
 
 
 @pytest.mark.parametrize(
