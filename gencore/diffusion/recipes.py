@@ -424,7 +424,7 @@ def latent_shapes() -> DiffusionRecipe:
         objective=Denoising(LogisticNormalTimes(mean=2.2, std=1.5)),
         sampling=Sampling("dpm_solver", steps=20, guidance=2.0),
         optimiser=AdamW(lr=1.5e-3, weight_decay=1e-2, warm_up=12_800, beta2=0.99),
-        images=256_000,
+        images=512_000,
         batch_size=64,
         ema_half_life=10_000,
         precision="fp32",
