@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from gencore import cli, families, gan, metrics, vae, zoo
@@ -84,6 +86,20 @@ def test_a_gan_run(runs):
     stored = load_file(zoo.folder("tiny") / "ema.safetensors")
     assert {value.dtype for value in stored.values()} <= {torch.float16, torch.int64, torch.int8, torch.float32}
     assert {"samples.png", "replay.png"} <= {path.name for path in zoo.folder("tiny").iterdir()}
+
+
+@pytest.mark.parametrize(
+    "shape, name, mode",
+    [((8, 1, 64, 64), "png", "L"), ((8, 3, 32, 32), "png", "P"), ((8, 3, 64, 64), "jpg", "RGB")],
+)
+def test_a_sheet_is_small_and_shows_the_pictures(tmp_path, shape, name, mode):
+    ramp = torch.linspace(0, 255, shape[2]).expand(shape).to(torch.uint8).contiguous()
+    publishing._sheet(tmp_path / "samples", ramp, 4)
+    (path,) = tmp_path.iterdir()
+    with Image.open(path) as page:
+        assert path.name == f"samples.{name}" and page.mode == mode and page.size == (4 * shape[3], 2 * shape[2])
+        shown = np.array(page.convert("L"), dtype=int)
+    assert np.abs(shown - np.tile(ramp[0, 0].numpy(), (2, 4))).max() < 8
 
 
 def test_a_record_without_weights(runs):

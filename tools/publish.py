@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 
 if __package__ in (None, ""):  # started as a script: the repository's root is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -30,7 +31,7 @@ from gencore import cli, families, zoo
 from gencore.data import to_uint8
 from gencore.errors import InputError
 from gencore.integrity import write_sums
-from gencore.plots.grids import save_grid, with_palette
+from gencore.plots.grids import save_grid, tile, with_palette
 from gencore.training import checkpoint, device as devices, eight_bits, recipe_io
 from gencore.training.log import Curve
 from gencore.training.run import REPLAY_SAMPLES
@@ -132,15 +133,13 @@ def _judge(run: Path, part: Path, images_seen: int, device: str, samples: int) -
     model = families.load(part, device)
     found = {"parameters": families.parameters(family, model)}
     measures = family.measure(model) if hasattr(family, "measure") else []
-    small = recipe.data.channels > 1 and recipe.data.size <= 32
-    colours = COLOURS if small else None  # larger ones would show bands
     if hasattr(family, "heldout_pairs"):
         images, made = family.heldout_pairs(model, 32)
         rows = zip(images.split(16), to_uint8(made).split(16), strict=True)
-        save_grid(part / "reconstructions.png", torch.cat([each for pair in rows for each in pair]), 16, colours=colours)
+        _sheet(part / "reconstructions", torch.cat([each for pair in rows for each in pair]), 16)
     if not families.draws(family, recipe):
         return {"metrics": measures, **found}
-    save_grid(part / "samples.png", to_uint8(family.sample(model, 64, 0)), 8, colours=colours)
+    _sheet(part / "samples", to_uint8(family.sample(model, 64, 0)), 8)
     end = run / "replay" / f"{images_seen:012d}.png"
     if not end.exists():  # of a run that was stopped between two pictures
         save_grid(end, to_uint8(family.sample(model, REPLAY_SAMPLES, recipe.seed)), REPLAY_SAMPLES)
@@ -150,6 +149,14 @@ def _judge(run: Path, part: Path, images_seen: int, device: str, samples: int) -
     print(report)
     found |= {"measures": measures} if measures else {}
     return {"metrics": report.to_dict(), "replay_images_seen": [int(path.stem) for path in replay], **found}
+
+
+def _sheet(target: Path, images: Tensor, columns: int) -> None:
+    """Write pictures that are only looked at as one small file: larger ones in colour as JPEG, for a palette shows bands."""
+    if images.shape[1] == 3 and images.shape[2] > 32:
+        Image.fromarray(tile(images, columns)).save(target.with_suffix(".jpg"), quality=90, optimize=True)
+    else:
+        save_grid(target.with_suffix(".png"), images, columns, colours=COLOURS if images.shape[1] == 3 else None)
 
 
 def _stack(paths: list[Path], target: Path) -> None:
