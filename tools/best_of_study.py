@@ -2,12 +2,12 @@
 
     python tools/best_of_study.py runs/best_of
 
-Writes ``gencore/zoo/studies/best_of.csv``, a row for each group of new captions (0: pairs of colour and shape that training
+Writes ``gencore/zoo/studies/best_of.csv`` for `words_shapes`, which writes symbols, and ``best_of_latent.csv`` for
+`latent_shapes`, which denoises; a row for each group of new captions (0: pairs of colour and shape that training
 shows, 1: with at least one that it does not), judge (0: `contrastive_shapes`, 1: `caption_shapes`, 2: the exact scorer) and
 number of tries. For each kind of fact, for all of them together ("facts") and for captions in full ("caption") stand the share
 that is shown and its standard error, which counts captions, since the facts of one picture are not independent. The 16
-pictures of a caption, drawn by `words_shapes`, are cut into as many sets as they give, so that one try is the mean of 16.
-Some four core-minutes on an AMD EPYC.
+pictures of a caption are cut into as many sets as they give, so that one try is the mean of 16. MINUTES
 """
 
 import sys
@@ -20,31 +20,40 @@ from torch import Tensor
 if __package__ in (None, ""):  # started as a script: the repository's root is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from gencore import autoregressive, families, zoo
+from gencore import families, zoo
 from gencore.applications import captioning, contrastive
+from gencore.applications.text_to_image.rerank import Scorer
 from gencore.data.shapes_scorer import FactKind, score_all
 from gencore.data.told import ask
 from gencore.metrics import new_captions
 from tools import studies
 
+MODELS = {"best_of": "words_shapes", "best_of_latent": "latent_shapes"}  # by the name of the table
 CAPTIONS, TRIES, SEED = 150, (1, 2, 4, 8, 16), 0
 KINDS = (*get_args(FactKind), "facts", "caption")
 
 
 def main(folder: Path) -> None:
-    """Draw what the folder does not hold yet, and write the table."""
+    """Draw what the folder does not hold yet, and write the tables."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = families.load(zoo.folder("words_shapes"))
     judges = (
         contrastive.scorer(contrastive.load(zoo.folder("contrastive_shapes"))),
         captioning.scorer(captioning.load(zoo.folder("caption_shapes"))),
     )
+    for table, name in MODELS.items():
+        studies.write(table, rows_of(name, judges, folder))
+
+
+def rows_of(name: str, judges: tuple[Scorer, ...], folder: Path) -> list[dict[str, float]]:
+    """Draw what a model shows of both groups of captions, and return the rows of its table."""
+    family, _ = families.read(zoo.folder(name))
+    model = families.load(zoo.folder(name))
     rows, most = [], max(TRIES)
     for group, captions in enumerate(new_captions(model[1].data, CAPTIONS).values()):
         repeated = [text for text in captions for _ in range(most)]
         pictures = studies.kept(
-            folder / f"pictures_{group}.pt",
-            lambda: autoregressive.sample(model, len(repeated), SEED, cond=ask(model[1], repeated)),
+            folder / f"{name}_{group}.pt",
+            lambda: family.sample(model, len(repeated), SEED, cond=ask(model[1], repeated)),
         )
         held, asked = facts(pictures, repeated)
         held, asked = (each.unflatten(0, (CAPTIONS, most)) for each in (held, asked))  # (P, 16, kinds)
@@ -53,7 +62,7 @@ def main(folder: Path) -> None:
         for number, score in enumerate(scores):
             for n in TRIES:
                 rows.append({"group": group, "judge": number, "n": n, **named(best_of(held, score, n), asked[:, 0])})
-    studies.write("best_of", rows)
+    return rows
 
 
 def facts(pictures: Tensor, captions: list[str]) -> tuple[Tensor, Tensor]:

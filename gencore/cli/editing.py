@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> None:
         "make the star large", "turn the cross into a ring", "move the ring to the bottom"."""
         out: Path
         """Picture to write: .png, .jpg or .webp."""
-        model: str = "edit_shapes"
+        model: str = "edit_codes"
         """A model of the zoo or the folder of a run, trained for instructions."""
         count: int = 1
         """How many different results; of several, the files' names end in -1, -2, ..."""
@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> None:
     folder = cli.find(options.model)
     family, recipe = families.read(folder)
     if family is not palette or not isinstance(recipe.task, Instruct):
-        raise InputError(f"--model {options.model}: reads no instructions; choose one such as edit_shapes")
+        raise InputError(f"--model {options.model}: reads no instructions; choose one such as edit_codes")
     image, size = open_picture(options.picture, least_side=LEAST_SIDE), recipe.data.size
     height, width = image.shape[1:]
     if height != width or height < size:

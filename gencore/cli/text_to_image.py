@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-SHAPES, EMOJI = "text_shapes", "text_emoji64"  # what draws, if no model is named
+SHAPES, EMOJI = "latent_shapes", "text_emoji64"  # what draws, if no model is named
 SCORER = "contrastive_shapes"  # what chooses the best of several pictures of shapes
 MOST = 256  # pictures on a sheet
 MOST_TRIES = 64  # of which each is the best

@@ -20,7 +20,7 @@ def instruct(
     Parameters
     ----------
     model : tuple of Networks and PaletteRecipe
-        A network trained for `Instruct`, such as the zoo's ``edit_shapes``.
+        A network trained for `Instruct`, such as the zoo's ``edit_codes``.
     images : Tensor
         uint8 ``(N, 3, S, S)``.
     instructions : sequence of str

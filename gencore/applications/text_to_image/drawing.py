@@ -25,7 +25,7 @@ def told(recipe: DiffusionRecipe | AutoregressiveRecipe, prompt: str, style: str
         If the model reads no captions, cannot read this one, or knows no such style.
     """
     if recipe.captions is None:
-        raise InputError("model: it is told no captions; take one that reads, such as text_shapes or text_emoji64")
+        raise InputError("model: it is told no captions; take one that reads, such as latent_shapes or text_emoji64")
     cond = ask(recipe, [read_prompt(recipe.data, prompt, recipe.captions.length).text])
     if style is None:
         return cond

@@ -67,7 +67,7 @@ def test_an_instruction_names_one_object_of_the_picture():
 def models(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     told = replace(TOLD, data=replace(TOLD.data, size=32))
-    for name, recipe in (("edit_shapes", told), ("inpaint_photos", FILLED)):
+    for name, recipe in (("edit_codes", told), ("inpaint_photos", FILLED)):
         how = replace(recipe.sampling, steps=1)
         for _ in palette.train(replace(recipe, images=16, checkpoint_every=16, sampling=how), root / name, device="cpu"):
             pass
@@ -95,10 +95,10 @@ def test_the_command_edits_pictures_of_shapes(edit, tmp_path, models, capsys):
     capsys.readouterr()
     edit(tmp_path / "picture.png", "remove the star", "--count", 2, "--seed", 4)
     pair = [open_picture(tmp_path / f"edited-{number}.png") for number in (1, 2)]
-    model = palette.load(models / "edit_shapes")
+    model = palette.load(models / "edit_codes")
     made = instruct(model, torch.stack([render(SCENE, 32)] * 2), ["remove the star"] * 2, seed=4)
     assert torch.equal(torch.stack(pair), to_uint8(made)) and not torch.equal(*pair)
-    assert capsys.readouterr().out.count("remove the star, by edit_shapes, seed 4") == 2
+    assert capsys.readouterr().out.count("remove the star, by edit_codes, seed 4") == 2
 
 
 def test_what_cannot_be_is_one_clear_error(edit, tmp_path):

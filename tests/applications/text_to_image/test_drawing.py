@@ -210,7 +210,7 @@ def folders(tmp_path_factory):
     silent = replace(
         SHAPES, data=Digits(14), network=DenoisingUNet(14, UNet(1, width=8, multipliers=(1,), embedding=8)), told=()
     )
-    for name, recipe in (("text_shapes", SHAPES), ("text_emoji64", STYLED), ("silent", silent)):
+    for name, recipe in (("latent_shapes", SHAPES), ("text_emoji64", STYLED), ("silent", silent)):
         recipe = replace(recipe, images=32, log_every=16, checkpoint_every=32)
         for state in diffusion.train(recipe, place / name, device="cpu"):
             for number, p in enumerate([*state.networks.model.parameters(), *state.averaged.model.parameters()]):
@@ -228,7 +228,7 @@ def at_home(folders, monkeypatch, tmp_path):
 def test_the_prompt_chooses_the_model(at_home, capsys):
     command.run([SQUARE, "--out", str(at_home / "a.png"), "--device", "cpu"])
     said = capsys.readouterr()
-    assert f"'{SQUARE}' drawn 4 times by text_shapes, seed 0" in said.out and not said.err
+    assert f"'{SQUARE}' drawn 4 times by latent_shapes, seed 0" in said.out and not said.err
     with Image.open(at_home / "a.png") as page:
         assert page.size == (4 * 16 * 4, 16 * 4)
     command.run(["爱 purpel heart", "--out", str(at_home / "b.jpg"), "--count", "3", "--columns", "2", "--scale", "2", "--device", "cpu"])
@@ -259,9 +259,9 @@ def test_the_same_seed_draws_the_same_and_other_options_do_not(at_home):
         ([SQUARE, "--count", "0"], "--count 0: must be from 1 to 256"),
         ([SQUARE, "--scale", "99"], "--scale 99: must be from 1 to 32"),
         ([SQUARE, "--best-of", "0"], "--best-of 0: must be from 1 to 64"),
-        ([SQUARE, "--model", "silent"], "--model silent: draws nothing from words; choose one such as text_shapes"),
+        ([SQUARE, "--model", "silent"], "--model silent: draws nothing from words; choose one such as latent_shapes"),
         ([SQUARE, "--model", "nobody"], "no model named 'nobody'"),
-        (["a red heart", "--model", "text_shapes"], "unknown words: heart"),
+        (["a red heart", "--model", "latent_shapes"], "unknown words: heart"),
         (["a red heart", "--style", "oil"], "style 'oil': choose one of noto, twemoji"),
         (["a red heart", "--best-of", "2"], "--best-of 2: only pictures of shapes can be compared"),
         ([" "], "the prompt is empty"),
