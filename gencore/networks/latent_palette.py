@@ -4,7 +4,8 @@ Brooks et al. 2023, https://arxiv.org/abs/2211.09800, section 3.2: what is noise
 and beside them, as further channels, the network sees the codes of the picture that is to be edited (Rombach et al. 2022,
 https://arxiv.org/abs/2112.10752).
 
-Deviations: those of `gencore.networks.palette` and of `gencore.networks.latent`.
+Deviations: those of `gencore.networks.palette`, among them that no weights come from Stable Diffusion, and those of
+`gencore.networks.latent`; what the output stands for is the recipe's choice.
 """
 
 from dataclasses import dataclass

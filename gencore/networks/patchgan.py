@@ -1,12 +1,14 @@
 """PatchGAN: Isola et al. 2017, "Image-to-image translation with conditional adversarial networks".
 
 https://arxiv.org/abs/1611.07004, section 3.2.2 and appendix 6.1.2: 4x4 convolutions, C64-C128-C256-C512, normalised but
-for the first, LeakyReLU(0.2), one more convolution to one channel, weights from N(0, 0.02²). It passes a verdict on each
-patch of the picture, so it judges texture and edges and leaves the composition to others.
+for the first, LeakyReLU(0.2), one more convolution to one channel; weights from N(0, 0.02²), appendix 6.2. It gives a logit
+for each patch of the picture, so where patches are small beside it, it judges texture and edges and leaves the composition
+to others.
 
-Deviations: group normalisation in place of batch normalisation, so that the verdict on a picture does not depend on the
-rest of its batch (the paper's batches hold one picture, for which theirs does not either); verdicts are logits, without
-a sigmoid; the number of layers is free, since 70x70 patches are larger than small pictures.
+Deviations: group normalisation in place of batch normalisation, so that the logits of a picture do not depend on the rest of
+its batch (the paper's batches hold 1 to 10 pictures; with one, theirs do not either); no sigmoid; the number of layers is
+free. Two strided layers, which the recipes for small pictures have, still see 34x34 pixels, more than a whole picture of 32:
+they judge composition too.
 """
 
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ class PatchGAN:
     width : int
         Channels of the first layer, a multiple of 8; each further layer has twice as many, up to eight times.
     strided : int
-        Convolutions that halve the resolution; one more, and the verdict, keep it. The paper's 70x70 patches need 3.
+        Convolutions that halve the resolution; of the two that follow, each makes the map one pixel narrower. The paper's
+        70x70 patches need 3.
     """
 
     channels: int = 3
@@ -49,9 +52,9 @@ class PatchGAN:
 
     @property
     def patch(self) -> int:
-        """Side of the square of pixels that one verdict sees."""
+        """Side of the square of pixels that one logit sees, apart from the normalisation, which sees the whole picture."""
         side = 1
-        for stride in (1, 1, *[2] * self.strided):  # from the verdict back to the picture
+        for stride in (1, 1, *[2] * self.strided):  # from the logit back to the picture
             side = side * stride + 4 - stride
         return side
 

@@ -1,13 +1,15 @@
-"""A picture in, a picture out, and a judge of pairs: Isola et al. 2017 (pix2pix), sections 3.2 and 6.1.
+"""A picture in, a picture out, and a discriminator of pairs: Isola et al. 2017 (pix2pix), sections 3.1 to 3.3 and 6.1.
 
 "Image-to-image translation with conditional adversarial networks", https://arxiv.org/abs/1611.07004. The generator is a
-U-Net, whose noise is dropout that stays on when pictures are made; the judge sees the source beside the target.
+U-Net, whose noise is dropout (sections 3.1 and 3.3); the discriminator sees the source beside the target.
 
 Deviations: the U-Net is `gencore.networks.unet` (residual blocks, group normalisation, nearest neighbours and a convolution
-on the way up), which needs a third of the parameters for the same pictures and leaves no checkerboard; what is told, such
-as the style to draw in, enters every block by a scale and a shift; dropout falls on the vector that carries it there,
-where the paper drops entries of maps, and its numbers are an argument; the output is not squashed by tanh, which could not
-reach white; the source can be added to the output, so that a new network changes nothing, where both are of one kind.
+on the way up), which leaves no checkerboard; what is told, such as the style to draw in, enters every block by a scale and a
+shift; dropout falls on the vector that carries it there, where the paper drops entries of maps, its numbers are an argument,
+and without them nothing is dropped, where the paper's dropout stays on when pictures are made; the output is not squashed by
+tanh, which could not reach white, and is therefore not bounded either; the source can be added to the output, so that a new
+network changes nothing, where both are of one kind. For CycleGAN, whose generators have no skips, there are more
+(`gencore.applications.translation.cycle`).
 """
 
 from dataclasses import dataclass

@@ -75,7 +75,9 @@ def uniform(
     return torch.rand(shape, generator=draw, dtype=torch.float32, device=device).chunk(world_size)[rank]
 
 
-def normal_per_image(count: int, shape: tuple[int, ...], seed: int, first: int = 0) -> Tensor:
+def normal_per_image(
+    count: int, shape: tuple[int, ...], seed: int, first: int = 0, purpose: str = "image"
+) -> Tensor:
     """Draw standard normal numbers such that image ``i`` gets the same ones whatever batch it is drawn in.
 
     Parameters
@@ -88,17 +90,21 @@ def normal_per_image(count: int, shape: tuple[int, ...], seed: int, first: int =
         Seed of the whole series.
     first : int
         Number of the first image.
+    purpose : str
+        What is drawn, as for `generator`: numbers for different purposes are independent.
 
     Returns
     -------
     Tensor
         float32, ``(count, *shape)``.
     """
-    rows = [torch.randn(shape, generator=generator(seed, first + i, "image"), dtype=torch.float32) for i in range(count)]
+    rows = [torch.randn(shape, generator=generator(seed, first + i, purpose), dtype=torch.float32) for i in range(count)]
     return torch.stack(rows) if rows else torch.empty(0, *shape)
 
 
-def uniform_per_image(count: int, shape: tuple[int, ...], seed: int, first: int = 0) -> Tensor:
+def uniform_per_image(
+    count: int, shape: tuple[int, ...], seed: int, first: int = 0, purpose: str = "image"
+) -> Tensor:
     """Draw uniform numbers in [0, 1) such that image ``i`` gets the same ones in any batch, as `normal_per_image` does."""
-    rows = [torch.rand(shape, generator=generator(seed, first + i, "image"), dtype=torch.float32) for i in range(count)]
+    rows = [torch.rand(shape, generator=generator(seed, first + i, purpose), dtype=torch.float32) for i in range(count)]
     return torch.stack(rows) if rows else torch.empty(0, *shape)

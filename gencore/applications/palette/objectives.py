@@ -1,7 +1,11 @@
 """What a mending denoiser minimises: squared error at random times, counted in the hole only if there is one.
 
-Saharia et al. 2022, https://arxiv.org/abs/2111.05826, section 3.1, with squared errors, which they find to give more varied
-pictures than absolute ones.
+Saharia et al. 2022, https://arxiv.org/abs/2111.05826, section 3, with squared errors, which they find to give more varied
+pictures than absolute ones (section 5.6).
+
+Deviations: process, prediction and times are the recipe's, by default the velocity of a straight flow at logistic-normal
+times, where Palette predicts the noise of a discrete schedule and is told the noise's level; the error in a hole is averaged
+for each picture, so that small holes count as much as large ones.
 """
 
 from dataclasses import dataclass

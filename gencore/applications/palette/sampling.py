@@ -15,6 +15,7 @@ from gencore.diffusion.denoiser import Denoise
 from gencore.diffusion.guidance import ROUNDING, conditional
 from gencore.diffusion.recipes import Sampling
 from gencore.diffusion.sampling import walk
+from gencore.errors import InputError
 from gencore.networks.first_stage import pass_in
 from gencore.networks.latent_palette import LatentPalette, LatentPaletteNetwork
 from gencore.networks.palette import PaletteNetwork
@@ -81,7 +82,8 @@ def mend(
     model : tuple of Networks and PaletteRecipe
         What `load` returns.
     seen : Seen
-        What is shown of each picture, from the recipe's task; sides are multiples of ``recipe.network.unet.divisor``.
+        What is shown of each picture, from the recipe's task; sides, or those of its codes, are multiples of the U-Net's
+        divisor.
     seed : int
         Which series of noise.
     first : int
@@ -89,7 +91,8 @@ def mend(
     batch_size : int
         Pictures computed at once.
     sampling : Sampling, optional
-        How to walk from noise to data, and the words' guidance; by default ``recipe.sampling``.
+        How to walk from noise to data, and the words' guidance; by default ``recipe.sampling``. It may clip only where the
+        values of pixels are drawn.
     picture_guidance : float, optional
         Weight of the guidance by the picture; by default ``recipe.picture_guidance``.
 
@@ -97,12 +100,23 @@ def mend(
     -------
     Tensor
         float32 ``(N, C, H, W)`` in [-1, 1], on the CPU.
+
+    Raises
+    ------
+    InputError
+        If pictures are to be guided without words, what is no pixel is to be held to the range of pixels, or something does
+        not fit the network.
     """
     (network,), recipe = model
     how = recipe.sampling if sampling is None else sampling
     by_picture = recipe.picture_guidance if picture_guidance is None else picture_guidance
     device, (count, _, height, width) = next(network.parameters()).device, seen.source.shape
     codes = isinstance(network, LatentPaletteNetwork)
+    if not how.guidance == by_picture == 1 and seen.words is None:
+        raise InputError(f"guidance {how.guidance} by words, {by_picture} by the picture: takes words; without, both are 1")
+    if how.clip and (codes or seen.base is not None):
+        what = "codes" if codes else "differences"
+        raise InputError(f"sampling.clip: it holds to the range of pixels, but what is drawn here are {what}")
     channels = (recipe.network.palette if codes else recipe.network).channels  # of what is drawn
     mended = torch.empty(count, recipe.network.channels, height, width)
     for start in range(0, count, batch_size):
@@ -175,10 +189,13 @@ def heldout(recipe: PaletteRecipe, count: int | None = None) -> tuple[Tensor, Se
     if pairs is not None:
         return x, Seen(to_float(pairs.before[pairs.place[index]]), words=pairs.words[index])
     u = noise = None
+    # Damage has purposes of its own: `mend` begins with the noise of the same seed and number, which must not be in it too.
+    # Holes are cut as they were for the recorded models.
     if task.numbers:
-        u = torch.cat([rng.uniform_per_image(1, (task.numbers,), SERIES, i) for i in index.tolist()])
+        purpose = "task" if task.noisy else "image"
+        u = torch.cat([rng.uniform_per_image(1, (task.numbers,), SERIES, i, purpose) for i in index.tolist()])
     if task.noisy:
-        noise = torch.cat([rng.normal_per_image(1, tuple(x.shape[1:]), SERIES, i) for i in index.tolist()])
+        noise = torch.cat([rng.normal_per_image(1, tuple(x.shape[1:]), SERIES, i, "damage") for i in index.tolist()])
     return x, task.show(x, u, noise)
 
 

@@ -1,8 +1,12 @@
 """What is to be mended: each task makes, of a clean picture, the spoiled one that a network is shown.
 
-The tasks of Saharia et al. 2022 ("Palette", https://arxiv.org/abs/2111.05826) that a small network can learn: enlarging,
-filling holes, undoing damage (their JPEG restoration, and more), and that of Brooks et al. 2023 ("InstructPix2Pix",
-https://arxiv.org/abs/2211.09800): changing what an instruction says.
+Two tasks of Saharia et al. 2022 ("Palette", https://arxiv.org/abs/2111.05826) that a small network can learn, filling holes
+(inpainting, and uncropping, section 5.3) and undoing damage (their JPEG restoration, and more); that of Saharia et al. 2021
+("SR3", https://arxiv.org/abs/2104.07636), enlarging; and that of Brooks et al. 2023 ("InstructPix2Pix",
+https://arxiv.org/abs/2211.09800), changing what an instruction says.
+
+Deviation: where there is a first guess, in enlarging and repairing, the network draws the difference from it, times a gain;
+SR3 and Palette draw the picture itself.
 
 A task is pure: all randomness is given, as uniform numbers ``u (B, numbers)`` and, if it is ``noisy``, as standard normal
 noise of the shape of the pictures. Everything is computed on the pictures' device, for a whole batch at once.
@@ -41,9 +45,10 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Upscale:
-    """Enlarge: the network is shown the reduced picture, brought back to full size by bicubic interpolation (SR3).
+    """Enlarge: the network is shown the reduced picture, brought back to full size by bicubic interpolation, as in SR3.
 
-    Drawn is what the enlarged picture lacks, times ``gain``, so that it has about the variance of the noise.
+    Drawn is what the enlarged picture lacks, times ``gain``, so that it has about the variance of the noise; SR3 draws the
+    picture.
 
     Attributes
     ----------
@@ -81,10 +86,13 @@ class Upscale:
 
 @dataclass(frozen=True)
 class Holes:
-    """Fill holes: the network is shown the picture, grey in the hole, and a channel that says where the hole is.
+    """Fill holes: the network is shown the picture, grey in the hole, and a channel, the mask, that says where the hole is.
 
-    Of the noised picture it sees the hole only, and only there its output counts, as in Palette, section 3.1. Holes are
-    boxes, a few thick strokes, or a half of the picture.
+    Only in the hole its output counts, as in Palette, section 5.2. Holes are boxes, a few thick strokes, or a half of the
+    picture, which Palette calls uncropping (section 5.3).
+
+    Deviations: Palette gives its network no mask, and shows noise in the hole, where we show grey; of the noised picture, our
+    network sees the hole only.
 
     Attributes
     ----------

@@ -1,6 +1,7 @@
 """What can be had without a network: sources left as they are, mean pictures, and the best linear map of small patches.
 
-A translator that is not clearly nearer to its targets than these has learned nothing that is worth a network.
+A generator that is not clearly nearer to its targets than these has learned nothing that is worth a network. Means and map
+are fitted to true pairs, which one trained without pairs never sees: beside a cycle they have an advantage.
 """
 
 import torch

@@ -1,8 +1,21 @@
-"""Training without pairs: Zhu et al. 2017 (CycleGAN), sections 3 and 4. Translators step first, then their judges.
+"""Training without pairs: Zhu et al. 2017 (CycleGAN), sections 3 and 4. Generators step first, then discriminators.
 
-The judges are shown translations of this step and of earlier ones (`gencore.applications.translation.history`). Deviations:
-both translators, and both judges, share an optimiser, which for Adam changes nothing; batches, where the paper's hold one
-picture.
+The discriminators are shown translations of this step and of earlier ones (`gencore.applications.translation.history`).
+
+Deviations:
+
+- The generators are U-Nets with skip connections and group normalisation (`gencore.networks.translator`), which may begin
+  as the identity; the paper's are residual networks without skips, with instance normalisation. Skips make it easy to come
+  back.
+- No tanh: translations go on unbounded (`gencore.applications.translation.objectives`).
+- The least squares are halved, so a cycle weight of 5 is the paper's lambda of 10. The default of 10 is a lambda of 20.
+- The identity terms are on by default, at a tenth of the cycle weight; the paper has them for some of its data only.
+- Pictures are augmented before the discriminators see them, an R1 penalty is on by default, and moving averages of the
+  generators' weights are what is kept.
+- Learning rates are 5e-4 and, in `cycle_edges`, 2e-3, where the paper has 2e-4; a logit sees 34x34 pixels, where the
+  paper's sees 70x70.
+- Batches, where the paper's hold one picture; what this means for earlier translations is said there.
+- Both generators, and both discriminators, share an optimiser, which for Adam changes nothing.
 """
 
 from collections.abc import Iterator
@@ -29,13 +42,12 @@ from gencore.plots.grids import save_grid
 from gencore.training import device as devices, distributed
 from gencore.training.ema import EMA
 from gencore.training.log import Extra
-from gencore.training.loss import add_losses
 from gencore.training.optimiser import set_learning_rate
 from gencore.training.run import REPLAY_SAMPLES, Run
 
 
 class Players(NamedTuple):
-    """All that learns or remembers. Only the translators are averaged, shipped and loaded."""
+    """All that learns or remembers. Only the generators are averaged, shipped and loaded."""
 
     there: nn.Module
     back: nn.Module
@@ -48,7 +60,7 @@ class Players(NamedTuple):
 def train(
     recipe: CycleRecipe, folder: Path | str | None, device: str, log: Extra, compile: bool
 ) -> Iterator[Run]:
-    """Train two translators; parameters, what is yielded and errors as in `gencore.applications.translation.train`."""
+    """Train two generators; parameters, what is yielded and errors as in `gencore.applications.translation.train`."""
     device = devices.pick_device(device)
     distributed.start(device)
     if recipe.history and distributed.world_size() > 1:

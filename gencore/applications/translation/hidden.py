@@ -1,8 +1,12 @@
 """What a cycle hides: Chu, Zhmoginov & Sandler 2017, "CycleGAN, a master of steganography".
 
-https://arxiv.org/abs/1712.02950, sections 3 and 4. A translator that is asked to come back finds a way to keep what its
-target has no room for: as a pattern of low amplitude that the eye does not see and the other translator reads. Such a
-pattern does not outlive a small change of the picture, and that gives it away.
+https://arxiv.org/abs/1712.02950. A generator that is asked to come back finds a way to keep what its target has no room for:
+as a pattern of low amplitude that the eye does not see and the other generator reads. Such a pattern does not outlive a
+small change of the picture, and that gives it away.
+
+The generators here have a second place to hide in, which the paper's tanh closes: values beyond black and white, which in
+training go back as they are. In a picture they do not exist. So whatever is put in between in `DISTURBANCES`, nothing
+included, meets translations that are held to [-1, 1]; `cycle_errors` with ``clamp=False`` says what comes back without that.
 """
 
 import io
@@ -75,8 +79,9 @@ def cycle_errors(
     images: Tensor,
     from_b: bool = False,
     disturbances: dict[str, Callable[[Tensor], Tensor]] = DISTURBANCES,
+    clamp: bool = True,
 ) -> dict[str, Tensor]:
-    """Return how far pictures are from themselves after a way there and back, with a disturbance in between.
+    """Return the errors of reconstruction: how far pictures are from themselves after a way there and back.
 
     Parameters
     ----------
@@ -87,7 +92,10 @@ def cycle_errors(
     from_b : bool
         Which kind.
     disturbances : dict of str to callable
-        Functions of the translations, float ``(N, D, H, W)`` in [-1, 1], to pictures of the same form.
+        Functions of the translations, float ``(N, D, H, W)``, to pictures of the same form.
+    clamp : bool
+        Whether translations are held to [-1, 1] before they are disturbed, as in a picture that can be shown. False leaves
+        them as in training, with what lies beyond black and white; the pictures that come back are held to it in any case.
 
     Returns
     -------
@@ -101,7 +109,7 @@ def cycle_errors(
     """
     _check_cycle(model)
     x = to_float(images) if images.dtype == torch.uint8 else images
-    between = translate(model, x, back=from_b)
+    between = translate(model, x, back=from_b, clamp=clamp)
     come_back = {name: translate(model, change(between), back=not from_b) for name, change in disturbances.items()}
     return {name: (made - x).abs().flatten(1).mean(1) for name, made in come_back.items()}
 

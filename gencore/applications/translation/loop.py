@@ -1,6 +1,11 @@
-"""Training on pairs: Isola et al. 2017 (pix2pix), section 3.3, a step of the judge, then a step of the generator.
+"""Training on pairs: Isola et al. 2017 (pix2pix), section 3.3, a step of the discriminator, then one of the generator.
 
 Both are shown the same translations. Training without pairs is in `gencore.applications.translation.cycle`.
+
+Deviations: the discriminator's objective is not divided by 2, which under Adam changes next to nothing; an R1 penalty is on
+by default; pairs are augmented before the discriminator sees them; the moving average of the generator's weights is what is
+kept; the weight of the mean absolute difference is the recipe's, 10 by default, where the paper has 100. Those of the
+networks: `gencore.networks.translator` and `gencore.networks.patchgan`.
 """
 
 from collections.abc import Iterator
@@ -43,7 +48,8 @@ def train(
     log : {"none", "tensorboard", "wandb"}
         A further place for the curve.
     compile : bool
-        Compile the translators (pays on GPUs). Judges stay as they are: what is compiled cannot be differentiated twice.
+        Compile the generators (pays on GPUs). Discriminators stay as they are: what is compiled cannot be differentiated
+        twice.
 
     Yields
     ------

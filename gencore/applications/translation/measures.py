@@ -50,8 +50,9 @@ def beside_baselines(model: Model) -> dict[str, dict[str, float]]:
     Returns
     -------
     dict of str to dict
-        Keys ``"translated"``, ``"source unchanged"`` where there are as many channels, ``"mean of its category"`` and
-        ``"linear map of patches"``.
+        Keys ``"translated"``, ``"source unchanged"`` where there are as many channels, ``"mean of its category"`` (of figures,
+        the mean of those in the same clothes, or else of all) and ``"linear map of patches"``. The last two are fitted to true
+        training pairs, also beside a cycle, which never saw a pair.
     """
     recipe = model[1]
     train, heldout = (recipe.task.pairs(recipe.data, split) for split in ("train", "heldout"))
@@ -67,8 +68,9 @@ def beside_baselines(model: Model) -> dict[str, dict[str, float]]:
 def measure(model: Model) -> list[dict]:
     """Measure a translator on held-out pairs: distances from the targets, beside those of what needs no network.
 
-    Of figures also whether the pose is kept and the clothes are as told; of a cycle, whose translators saw no pair, both
-    ways, and how well it comes back with and without a disturbance between the two.
+    Of figures also whether the pose is kept and the clothes are as told; of a cycle, whose generators saw no pair, both ways,
+    and how well it comes back with and without a disturbance between the two. "Nothing" in between still holds translations
+    to [-1, 1].
     """
     recipe = model[1]
     heldout = recipe.task.pairs(recipe.data, "heldout")
@@ -88,7 +90,11 @@ def measure(model: Model) -> list[dict]:
 
 
 def _measure_figures(model: Model, heldout: Pairs) -> dict[str, float]:
-    """Read poses and colours off translations; beside them, off the true pictures, which says what the reading can do."""
+    """Read poses and colours off translations and, beside them, off the true pictures.
+
+    Each reading begins at the pose and in the clothes that were told. A limb that is hidden or missing stays near its place,
+    so the distances of joints are lower bounds, and the true pictures' do not say how well a pose is found from elsewhere.
+    """
     recipe, found = model[1], {}
     poses, outfits = (each[:READ] for each in recipe.data.people("heldout"))
     made = translate(model, heldout.source[:READ], heldout.cond[:READ])

@@ -1,13 +1,20 @@
-"""What translators and their judges minimise: Isola et al. 2017 (pix2pix) and Zhu et al. 2017 (CycleGAN).
+"""What generators and discriminators of pictures minimise: Isola et al. 2017 (pix2pix) and Zhu et al. 2017 (CycleGAN).
 
 "Image-to-image translation with conditional adversarial networks", https://arxiv.org/abs/1611.07004, equations 1 to 4;
 "Unpaired image-to-image translation using cycle-consistent adversarial networks", https://arxiv.org/abs/1703.10593,
-equations 1 to 3 and section 5.2 (identity). The games themselves are those of `gencore.gan.objectives`.
+equations 1 to 3, section 4 (least squares) and section 5.2 (identity). The games themselves are those of
+`gencore.gan.objectives`. In names, a translator is a generator, and its judge the discriminator.
 
-What is added: real and made pictures are changed at random before a judge sees them (`gencore.gan.augmentation`), a pair
-as a whole; and a translation may be veiled by noise before it is translated back, so that nothing can be hidden in it that
-the eye would not see (Bashkirova, Usman & Saenko 2019, "Adversarial self-defense for cycle-consistent GANs",
-https://arxiv.org/abs/1908.01517, section 5).
+What is added: real and made pictures are changed at random before a discriminator sees them (`gencore.gan.augmentation`), a
+pair as a whole; a discriminator may be held to an R1 penalty (`gencore.gan.penalties`); and noise, the veil, may be added to
+a translation before it is translated back, against what is hidden in it at a low amplitude (Bashkirova, Usman & Saenko 2019,
+"Adversarial self-defense for cycle-consistent GANs", https://arxiv.org/abs/1908.01517).
+
+Deviations: translations are not squashed by tanh; as they are, with values beyond black and white, they go on to the
+discriminators and to the way back. A cycle can therefore carry information where no picture shows it, and such noise does
+not keep it from that: values of 1.5 stand far above a noise of 0.2, and both look white. What it carries there is measured
+by `gencore.applications.translation.hidden.cycle_errors`. The least squares of `gencore.gan.objectives` are halved, those of
+CycleGAN are not: see `cycle_loss`.
 """
 
 from typing import NamedTuple
@@ -55,23 +62,23 @@ class CycleDraw(NamedTuple):
 
 
 class CycleNetworks(NamedTuple):
-    """The two translators: ``there`` from kind a to kind b, ``back`` from b to a."""
+    """The two generators: ``there`` from kind a to kind b (domains A and B), ``back`` from b to a."""
 
     there: nn.Module
     back: nn.Module
 
 
 class Crossing(NamedTuple):
-    """What two translators make of pictures of both kinds.
+    """What two generators make of pictures of both kinds. None of it is clamped.
 
     Attributes
     ----------
     fake_b, fake_a : Tensor
         Translations of a and of b.
     back_a, back_b : Tensor
-        Those, translated back.
+        Those, translated back: the reconstructions of a and of b.
     same_b, same_a : Tensor or None
-        What a translator makes of a picture that is of its target's kind already.
+        What a generator makes of a picture that is of its target's kind already.
     """
 
     fake_b: Tensor
@@ -85,7 +92,7 @@ class Crossing(NamedTuple):
 def judged(
     x: Tensor, cond: Tensor, picture: Tensor, conditions: tuple[int, ...], change: Augmentation | None, u: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return what the judge of pairs sees: a target or a translation, and what it is given, both changed alike.
+    """Return what the discriminator of pairs sees: a target or a translation, and what it is given, both changed alike.
 
     Parameters
     ----------
@@ -108,7 +115,7 @@ def judged(
 def judge_of_pairs_loss(
     game: Objective, penalty: R1 | None, judge: nn.Module, y: Tensor, fake: Tensor, seen: Tensor
 ) -> Loss:
-    """Return what the judge of pairs minimises.
+    """Return what the discriminator of pairs minimises.
 
     Parameters
     ----------
@@ -142,7 +149,7 @@ def translation_loss(
     fake: Tensor,
     shown: tuple[Tensor, Tensor, Tensor] | None,
 ) -> Loss:
-    """Return what the generator of pairs minimises: distance from the target, and what the judge says.
+    """Return what the generator of pairs minimises: distance from the target, and what the discriminator says.
 
     Parameters
     ----------
@@ -172,12 +179,12 @@ def translation_loss(
 
 
 def cross(networks: CycleNetworks, a: Tensor, b: Tensor, veil: float, draw: CycleDraw, identity: bool) -> Crossing:
-    """Translate pictures of both kinds there and back.
+    """Translate pictures of both kinds there and back; what goes back is not held to [-1, 1].
 
     Parameters
     ----------
     networks : CycleNetworks
-        Both translators.
+        Both generators.
     a, b : Tensor
         Pictures ``(B, C, H, W)`` and ``(B, D, H, W)``.
     veil : float
@@ -185,7 +192,7 @@ def cross(networks: CycleNetworks, a: Tensor, b: Tensor, veil: float, draw: Cycl
     draw : CycleDraw
         The noise.
     identity : bool
-        Whether each translator is also shown pictures of its target's kind, which takes C = D.
+        Whether each generator is also shown pictures of its target's kind, which takes C = D.
     """
     fake_b, fake_a = networks.there(torch.cat([a, b]) if identity else a), networks.back(
         torch.cat([b, a]) if identity else b
@@ -198,7 +205,7 @@ def cross(networks: CycleNetworks, a: Tensor, b: Tensor, veil: float, draw: Cycl
 
 
 def cycle_loss(a: Tensor, b: Tensor, crossing: Crossing, cycle: float, identity: float) -> Loss:
-    """Return the price of not coming back, and of changing what needs no change.
+    """Return the price of not coming back (cycle consistency), and of changing what needs no change (identity).
 
     Parameters
     ----------
@@ -207,9 +214,10 @@ def cycle_loss(a: Tensor, b: Tensor, crossing: Crossing, cycle: float, identity:
     crossing : Crossing
         What was made of them.
     cycle : float
-        Weight of the cycle terms: lambda in the paper.
+        Weight of the cycle terms. The paper's lambda is the weight beside squares that are not halved: with `LeastSquares`
+        it is twice this weight over that of the game, so that 5 is the paper's 10.
     identity : float
-        Weight of the identity terms, in the same units; half of lambda in the paper's paintings.
+        Weight of the identity terms, in the same units; half of ``cycle`` where the paper turns paintings into photographs.
 
     Returns
     -------
@@ -233,13 +241,16 @@ def cycle_generators_loss(
     crossing: Crossing,
     draw: CycleDraw,
 ) -> Loss:
-    """Return what the judges of both kinds say of the translations; parts ``generator_a`` and ``generator_b``."""
+    """Return what the discriminators of both kinds say of the translations; parts ``generator_a`` and ``generator_b``.
+
+    Equation 1 of CycleGAN, generator's side; with `LeastSquares`, section 4.
+    """
     total, parts = 0.0, {}
     sides = ((judges[0], a, crossing.fake_a, 0, "a"), (judges[1], b, crossing.fake_b, 2, "b"))
     for judge, real, fake, row, name in sides:
         if change is not None:
             real, fake = change(real, draw.change[row]), change(fake, draw.change[row + 1])
-        loss = game.generator(Players(None, judge), real, None, None, fake)  # equation 1 of CycleGAN
+        loss = game.generator(Players(None, judge), real, None, None, fake)
         total, parts = total + loss.total, parts | {f"generator_{name}": loss.total}
     return Loss(total, parts)
 
@@ -255,7 +266,7 @@ def cycle_judges_loss(
     fake_b: Tensor,
     draw: CycleDraw,
 ) -> Loss:
-    """Return what the judges of both kinds minimise; parts ``judge_a``, ``judge_b`` and, with a penalty, ``r1``."""
+    """Return what the discriminators of both kinds minimise; parts ``judge_a``, ``judge_b`` and, with a penalty, ``r1``."""
     total, parts = 0.0, {}
     for judge, real, fake, row, name in ((judges[0], a, fake_a, 0, "a"), (judges[1], b, fake_b, 2, "b")):
         if change is not None:

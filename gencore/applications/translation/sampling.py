@@ -22,7 +22,7 @@ class Networks(NamedTuple):
 
 
 class Players(NamedTuple):
-    """What learns from pairs: the generator, and its judge. Only the generator is averaged, shipped and loaded."""
+    """What learns from pairs: the generator, and the discriminator. Only the generator is averaged, shipped and loaded."""
 
     generator: nn.Module
     judge: nn.Module
@@ -44,14 +44,14 @@ def build_players(recipe: TranslationRecipe) -> Players:
 
 
 def build_cycle(recipe: CycleRecipe) -> CycleNetworks:
-    """Build both translators of a cycle."""
+    """Build both generators of a cycle."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return CycleNetworks(TranslatorNetwork(recipe.there), TranslatorNetwork(recipe.back))
 
 
 def build_judges(recipe: CycleRecipe) -> tuple[nn.Module, nn.Module]:
-    """Build the judges of both kinds of a cycle."""
+    """Build the discriminators of both kinds of a cycle."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return PatchDiscriminator(recipe.judge_a), PatchDiscriminator(recipe.judge_b)
@@ -68,7 +68,7 @@ def load(folder: Path | str) -> Model:
     Returns
     -------
     networks : Networks or CycleNetworks
-        The averaged (EMA) translators in evaluation mode, float32, without gradients.
+        The averaged (EMA) generators in evaluation mode, float32, without gradients.
     recipe : TranslationRecipe or CycleRecipe
         The recipe they were trained by.
 
@@ -92,6 +92,7 @@ def translate(
     first: int = 0,
     batch_size: int = 128,
     back: bool = False,
+    clamp: bool = True,
 ) -> Tensor:
     """Translate pictures; what becomes of one depends on it, on its condition, and on ``(seed, its number)`` only.
 
@@ -104,18 +105,20 @@ def translate(
     cond : Tensor, optional
         What the generator is told, int64 ``(N, K)``; may be left out if it is told nothing.
     seed : int, optional
-        Which series of dropout; by default nothing is dropped.
+        Which series of dropout; by default nothing is dropped, unlike in pix2pix.
     first : int
         Number of the first picture in the series.
     batch_size : int
         Pictures computed at once.
     back : bool
         Of a cycle: from kind b to kind a.
+    clamp : bool
+        Whether translations are held to [-1, 1]. In training they are not.
 
     Returns
     -------
     Tensor
-        float32 ``(N, C, H, W)`` in [-1, 1], on the CPU.
+        float32 ``(N, C, H, W)``, in [-1, 1] if clamped, on the CPU.
 
     Raises
     ------
@@ -140,8 +143,8 @@ def translate(
         if seed is not None and config.dropout:
             noise = rng.uniform_per_image(size, (config.unet.embedding,), seed, first + start).to(device)
         told = cond[part].to(device) if config.conditions else None
-        made[part] = network(x[part].to(device), told, noise).clamp(-1, 1)
-    return made
+        made[part] = network(x[part].to(device), told, noise)
+    return made.clamp(-1, 1) if clamp else made
 
 
 def _check_conditions(cond: Tensor | None, count: int, conditions: tuple[int, ...]) -> None:

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from gencore.applications import palette
-from gencore.applications.palette import Networks, Seen, guided, heldout, heldout_pairs, measures, mend
+from gencore.applications.palette import Networks, Seen, guided, heldout, heldout_pairs, measures, mend, sampling
 from gencore.applications.palette.measures import fill_mean, fill_smoothly, measure
-from gencore.applications.palette.sampling import build
+from gencore.applications.palette.sampling import SERIES, build
 from gencore.data import Photos, to_float, to_uint8
 from gencore.data.edits import KINDS, encode_edits
 from gencore.diffusion.recipes import Sampling
+from gencore.errors import InputError
 from gencore.networks.first_stage import pass_in
+from gencore.training import rng
 from tests.applications.palette.test_loop import CODES, DAMAGED, FILLED, PATCHES, TOLD, first_stage
 
 KINDS_OF_RECIPES = {"told": TOLD, "codes": CODES, "enlarged": PATCHES, "filled": FILLED, "damaged": DAMAGED}
@@ -143,6 +145,48 @@ def test_heldout_edits_show_the_picture_before():
     pairs = TOLD.data.load_pairs("heldout")
     assert torch.equal(seen.source, to_float(pairs.before[pairs.place])) and torch.equal(seen.words, pairs.words)
     assert torch.equal(x, to_float(pairs.after.images))
+
+
+def test_damage_shares_nothing_with_the_noise_that_mending_begins_with(monkeypatch):
+    """Of the same seed and numbers: the noise on a picture must not be what the sampler is to remove, nor decide its strength."""
+    task, drawn = DAMAGED.task, {}
+
+    def show(self, x, u, noise):
+        drawn.update(u=u, noise=noise)
+        return Seen(x, base=x)
+
+    monkeypatch.setattr(type(task), "show", show)
+    x, seen = heldout(DAMAGED, 40)
+    index = torch.linspace(0, len(DAMAGED.data.load("heldout")) - 1, 40).long()
+    starts = {}
+    monkeypatch.setattr(sampling, "walk", lambda denoise, process, how, noise: starts.update(noise=noise) or noise[:, 0])
+    for place, number in enumerate(index.tolist()):
+        part = Seen(*(None if each is None else each[place : place + 1] for each in seen))
+        mend((torch.nn.ModuleList([torch.nn.Linear(1, 1)]), DAMAGED), part, SERIES, first=number)
+        start = starts["noise"][0, 0].flatten()  # what the sampler begins with
+        assert abs(torch.corrcoef(torch.stack([start, drawn["noise"][place].flatten()]))[0, 1]) < 0.2
+        same = rng.uniform_per_image(1, (task.numbers,), SERIES, number)[0]
+        assert not torch.equal(drawn["u"][place], same)
+    assert drawn["noise"].std() == pytest.approx(1, rel=0.03) and len({tuple(row) for row in drawn["u"].tolist()}) == 40
+
+
+@pytest.mark.parametrize("weights", [dict(sampling=Sampling(guidance=2.0)), dict(picture_guidance=2.0)], ids=["words", "picture"])
+@pytest.mark.parametrize("recipe", [FILLED, TOLD], ids=["reads nothing", "words missing"])
+def test_guidance_takes_words(recipe, weights):
+    _, seen = heldout(recipe, 2)
+    with pytest.raises(InputError, match="takes words"):
+        mend(built(recipe), seen._replace(words=None), 0, **weights)
+
+
+@each_kind
+def test_only_the_values_of_pixels_are_held_to_their_range(recipe):
+    _, seen = heldout(recipe, 2)
+    how = Sampling("ddim", steps=2, clip=True)
+    if recipe in (CODES, PATCHES, DAMAGED):
+        with pytest.raises(InputError, match="drawn here are codes" if recipe == CODES else "drawn here are differences"):
+            mend(built(recipe), seen, 0, sampling=how)
+    else:
+        assert mend(built(recipe), seen, 0, sampling=how).abs().max() <= 1
 
 
 # Measures

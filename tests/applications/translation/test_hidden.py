@@ -80,6 +80,30 @@ def test_the_way_from_kind_b_goes_the_other_way_round(hider, pictures):
     torch.testing.assert_close(errors["nothing"], expected.abs().flatten(1).mean(1))
 
 
+class Beyond(Hides):
+    """Paints everything white, and the picture on top of white."""
+
+    def forward(self, x, cond=None, noise=None):
+        return x + 2
+
+
+class Below(Hides):
+    """Takes away what `Beyond` adds."""
+
+    def forward(self, x, cond=None, noise=None):
+        return x - 2
+
+
+def test_what_lies_beyond_white_comes_back_unless_it_is_held_to_the_range(pictures):
+    model, x = (CycleNetworks(Beyond().eval(), Below().eval()), CYCLES["cycle"]), to_float(pictures)
+    ways = {"nothing": lambda x: x, "noise": lambda x: x + 0.2}
+    free, held = (cycle_errors(model, pictures, disturbances=ways, clamp=clamp) for clamp in (False, True))
+    assert free["nothing"].max() < 1e-6
+    torch.testing.assert_close(free["noise"], ((x + 0.2).clamp(-1, 1) - x).abs().flatten(1).mean(1))
+    torch.testing.assert_close(held["nothing"], (-1 - x).abs().flatten(1).mean(1))  # white, and less two
+    torch.testing.assert_close(cycle_errors(model, pictures)["nothing"], held["nothing"])
+
+
 def test_what_is_read_is_gone_with_the_noise(hider, pictures):
     between, read, drowned = what_is_read(hider, pictures)
     x = to_float(pictures)

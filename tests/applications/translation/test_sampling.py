@@ -52,7 +52,10 @@ def test_a_translation_does_not_depend_on_its_batch(model, sources):
 def test_dropout_is_heard_if_a_seed_is_given(model, sources):
     plain = translation.translate(model, sources, TOLD)
     (network,), _ = model
-    torch.testing.assert_close(plain, network(to_float(sources), TOLD).clamp(-1, 1))
+    unbounded = network(to_float(sources), TOLD)
+    torch.testing.assert_close(plain, unbounded.clamp(-1, 1))
+    torch.testing.assert_close(translation.translate(model, sources, TOLD, clamp=False), unbounded)
+    assert unbounded.abs().max() > 1
     series = [translation.translate(model, sources, TOLD, seed=seed) for seed in (0, 0, 1)]
     assert torch.equal(series[0], series[1]) and not torch.equal(series[0], series[2])
     assert not torch.equal(series[0], plain)
