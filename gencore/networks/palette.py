@@ -9,7 +9,8 @@ Deviations: a small U-Net; words are read by a transformer that is trained along
 lowest resolution, and whose mean is added to the time's vector, as Nichol et al. 2022 do with the last of theirs ("GLIDE",
 https://arxiv.org/abs/2112.10741, section 3); and it may be told where each pixel lies (CoordConv: Liu et al. 2018,
 https://arxiv.org/abs/1807.03247). A network without attention takes pictures of any size. InstructPix2Pix begins with the
-weights of Stable Diffusion, those of the new channels at zero, and keeps its conditioning on text; here all is trained from nothing.
+weights of Stable Diffusion, those of the new channels at zero, and keeps its conditioning on text; here all is trained from
+nothing.
 """
 
 from dataclasses import dataclass

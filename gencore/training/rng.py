@@ -75,9 +75,7 @@ def uniform(
     return torch.rand(shape, generator=draw, dtype=torch.float32, device=device).chunk(world_size)[rank]
 
 
-def normal_per_image(
-    count: int, shape: tuple[int, ...], seed: int, first: int = 0, purpose: str = "image"
-) -> Tensor:
+def normal_per_image(count: int, shape: tuple[int, ...], seed: int, first: int = 0, purpose: str = "image") -> Tensor:
     """Draw standard normal numbers such that image ``i`` gets the same ones whatever batch it is drawn in.
 
     Parameters
@@ -102,9 +100,7 @@ def normal_per_image(
     return torch.stack(rows) if rows else torch.empty(0, *shape)
 
 
-def uniform_per_image(
-    count: int, shape: tuple[int, ...], seed: int, first: int = 0, purpose: str = "image"
-) -> Tensor:
+def uniform_per_image(count: int, shape: tuple[int, ...], seed: int, first: int = 0, purpose: str = "image") -> Tensor:
     """Draw uniform numbers in [0, 1) such that image ``i`` gets the same ones in any batch, as `normal_per_image` does."""
     rows = [torch.rand(shape, generator=generator(seed, first + i, purpose), dtype=torch.float32) for i in range(count)]
     return torch.stack(rows) if rows else torch.empty(0, *shape)
