@@ -406,7 +406,9 @@ def text_shapes() -> DiffusionRecipe:
 def latent_shapes() -> DiffusionRecipe:
     """`text_shapes` in the codes of `vae.recipes.vq_shapes`, 8x8x8: every block of the U-Net attends to the words.
 
-    Not run yet.
+    ``gencore train diffusion.recipes.latent_shapes``: 51 minutes on one thread of an Intel Xeon, 47 core-minutes. Of 500
+    captions of seen pairs 85 % were shown in full, of 500 with a pair that training never showed 74 % (`text_shapes`: 39 % and
+    37 %); positions 93 % and 86 % (6 % and 7 %), relations 76 % and 69 % (7 % and 7 %).
 
     It learns mostly at much noise: a few bright codes on an even ground show through all but the last of it, so that at t = 0.9
     noised codes tell for themselves where the objects lie, and only beyond that does the caption decide. Trained with a mean of

@@ -224,7 +224,7 @@ def edit_codes() -> PaletteRecipe:
         network=LatentPalette(told.network.first, Palette(unet, channels=8, text=text, coordinates=True)),
         first_stage=told.first_stage,
         objective=Mending(told.objective.times),
-        sampling=Sampling("dpm_solver", steps=10, guidance=2.0),
+        sampling=Sampling("dpm_solver", steps=20, guidance=2.0),
         optimiser=told.optimiser,
         images=told.images,
         batch_size=told.batch_size,
