@@ -284,19 +284,20 @@ def pose_to_figure32() -> TranslationRecipe:
     ``gencore train translation.recipes.pose_to_figure32``: Not run yet.
     """
     data = Figures(size=32)
-    sizes = UNet(channels=3, width=16, multipliers=(1, 2, 2), embedding=32, patch=2, finish=16)
+    sizes = UNet(channels=3, width=16, multipliers=(1, 2), embedding=32, patch=2, finish=16)
     return replace(
         pose_to_figure(),
         data=data,
         network=Translator(sizes, data.conditions),
         adversarial=0.0,
         l1=1.0,
-        images=64_000,
-        batch_size=32,
+        optimiser=Adam(generator_lr=3e-3, discriminator_lr=5e-4, beta1=0.9),
+        images=96_000,
+        batch_size=16,
         ema_half_life=2_000,
         precision="fp32",
-        log_every=3_200,
-        checkpoint_every=6_400,
+        log_every=6_400,
+        checkpoint_every=12_800,
     )
 
 
