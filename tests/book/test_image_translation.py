@@ -162,6 +162,10 @@ def test_coming_back(w, v):
     a, b, crossing = lines(w, v)
     found = cycle_loss(a, b, crossing, 1.0, 0.0).total
     close(names["comes_back"](*torch.tensor([w, v], dtype=torch.float64)), found, atol=1e-2)
+    _, s_a, _, s_b = load_world()
+    for back, x, std in ((crossing.back_a, a, s_a), (crossing.back_b, b, s_b)):  # each term by itself
+        mean = abs(1 - v * w) * std * math.sqrt(2 / math.pi)
+        close((back - x).abs().mean(), torch.tensor(mean, dtype=torch.float64), atol=1e-2)
 
 
 @equation(
@@ -176,6 +180,9 @@ def test_staying(w, v):
     a, b, crossing = lines(w, v)
     found = cycle_loss(a, b, crossing, 0.0, 1.0).total
     close(names["stays"](*torch.tensor([w, v], dtype=torch.float64)), found, atol=2e-2)
+    m_a, _, m_b, s_b = load_world()
+    mu, tau = torch.tensor([w * (m_b - m_a), s_b * abs(w - 1)], dtype=torch.float64)
+    close(names["folded"](mu, tau), (crossing.same_b - b).abs().mean(), atol=1e-2)  # the term that is displayed
 
 
 @equation("TL.10", r"\mathbb E (v - \hat v)^2 = \frac{\sigma^2}{\alpha^2 + \sigma^2}.")
