@@ -282,22 +282,26 @@ def pose_to_figure() -> TranslationRecipe:
 def pose_to_figure32() -> TranslationRecipe:
     """Stick figures into people dressed as told, 32x32, without a judge: pose and clothes leave nothing open.
 
-    ``gencore train translation.recipes.pose_to_figure32``: Not run yet.
+    ``gencore train translation.recipes.pose_to_figure32``: 5.3 core-minutes, 23 minutes on a busy core. On 500 held-out
+    pairs: mean absolute difference 0.020, structural similarity 0.979; the best linear map of patches has 0.121 and 0.691.
+    Poses read off 100 of them: joints are off by 0.05 pixels in the median, none by 5 % of the side; all colours are as told.
+    Three levels and 2,000 steps of 32 pairs, half as many core-minutes, gave 0.033, and 71 % of the hair in the right colour.
     """
     data = Figures(size=32)
-    sizes = UNet(channels=3, width=16, multipliers=(1, 2, 2), embedding=32, patch=2, finish=16)
+    sizes = UNet(channels=3, width=16, multipliers=(1, 2), embedding=32, patch=2, finish=16)
     return replace(
         pose_to_figure(),
         data=data,
         network=Translator(sizes, data.conditions),
         adversarial=0.0,
         l1=1.0,
-        images=64_000,
-        batch_size=32,
+        optimiser=Adam(generator_lr=3e-3, discriminator_lr=5e-4, beta1=0.9),
+        images=96_000,
+        batch_size=16,
         ema_half_life=2_000,
         precision="fp32",
-        log_every=3_200,
-        checkpoint_every=6_400,
+        log_every=6_400,
+        checkpoint_every=12_800,
     )
 
 
