@@ -34,6 +34,9 @@ FIGURES = {  # name on the front page: chapter and cell
     "tokens": ("autoregressive/discrete-tokens", "first-figure"),
     "paintings": ("applications/style-transfer", "wall-figure"),
     "larger": ("applications/super-resolution", "showpiece"),
+    "words": ("applications/text-to-image", "first-look-code"),
+    "sketches": ("applications/inpainting-and-editing", "sdedit-drawings"),
+    "coloured": ("applications/image-translation", "showpiece"),
 }
 BOX, GAP, LINE = (150, 44), (46, 20), 15  # of the map, in pixels: size of a box, space between, height of a text line
 

@@ -197,6 +197,7 @@ def edit_shapes() -> PaletteRecipe:
     ``gencore train palette.recipes.edit_shapes``: 373 seconds on an H200 that thirteen other runs used too. Of the first 80
     held-out instructions, twenty steps without guidance did 62 % as asked and left all else as it was (as many of those about
     combinations that training never showed); ten of DPM-Solver++ with guidance 2 did 65 %, and 68 % of such combinations.
+    The zoo has its record only.
     """
     text = TextEncoder(len(WORDS), INSTRUCTION_LENGTH, Transformer(width=48, depth=2, heads=4))
     unet = UNet(6, out_channels=3, width=40, multipliers=(1, 2), embedding=64, patch=2, heads=4, finish=12, context=48)
@@ -214,7 +215,11 @@ def edit_shapes() -> PaletteRecipe:
 def edit_codes() -> PaletteRecipe:
     """`edit_shapes` in the codes of `vae.recipes.vq_shapes`, 8x8x8, told where each lies: every block attends to the words.
 
-    Not run yet. It learns as long, as fast and at the times of `diffusion.recipes.latent_shapes`.
+    ``gencore train palette.recipes.edit_codes``: 58 minutes on one thread of an Intel Xeon that two other runs used too, 41
+    core-minutes. Of 200 held-out instructions about combinations that training shows it did 99 % as asked and left all else as
+    it was, of 200 about others 90 % (`edit_shapes`: 66 % and 69 %); moves 100 % and 74 % (23 % and 26 %).
+
+    It learns as long, as fast and at the times of `diffusion.recipes.latent_shapes`.
     """
     told = latent_shapes()
     unet = UNet(18, out_channels=8, width=64, multipliers=(1,), blocks_per_level=2, embedding=128, heads=4, context=64)
