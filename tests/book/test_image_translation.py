@@ -36,15 +36,18 @@ def test_the_squared_error_asks_for_the_mean():
 
 @equation(
     "TL.2",
-    r"\frac{\partial}{\partial a}\, \mathbb E\big[|y - a| \mid x\big] = P(y < a \mid x) - P(y > a \mid x) = 0,",
+    r"\frac{\partial}{\partial a}\, \mathbb E\big[|y - a| \mid x\big] = P(y < a \mid x) - P(y > a \mid x).",
 )
 def test_the_absolute_error_asks_for_the_median():
-    """(TL.2): the slope by differences, and that the least lies where the two pulls cross zero."""
+    """(TL.2): the slope by differences, and that the least lies where it changes sign."""
     for a in (-1.5, -0.4, 0.1, 0.9, 1.7, 2.5):
         slope = (expected(1, a + 1e-6) - expected(1, a - 1e-6)) / 2e-6
         close(slope, SHARES[VALUES < a].sum() - SHARES[VALUES > a].sum(), atol=1e-7)
     grid = torch.linspace(-2, 3, 501, dtype=torch.float64)
-    assert grid[torch.stack([expected(1, a) for a in grid]).argmin()].item() == pytest.approx(0.3)
+    best = grid[torch.stack([expected(1, a) for a in grid]).argmin()]
+    assert best.item() == pytest.approx(0.3)
+    below, above = (SHARES[side].sum() for side in (best - VALUES > 1e-9, VALUES - best > 1e-9))
+    assert below <= 0.5 and above <= 0.5
 
 
 @equation("TL.3", r"D^*(x, y) = \frac{p(y \mid x)}{p(y \mid x) + q(y \mid x)},")
@@ -78,6 +81,23 @@ def test_what_the_generator_pays():
     best = best_answer(torch.tensor([pi], dtype=torch.float64), weight).item()
     force = math.log(best * (2 - pi - best) / ((pi + best) * (1 - best)))
     assert force == pytest.approx(2 * weight * (2 * pi - 1), abs=0.02)
+    rare = 1 - best_answer(torch.tensor([pi], dtype=torch.float64), 10.0).item()  # the rule for large weights
+    assert rare == pytest.approx((1 - pi) / (1 + pi) * math.exp(-20 * (2 * pi - 1)), rel=0.02)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 1.2])
+def test_the_toys_balance_with_the_other_loss(weight):
+    """Against the best judge, held fixed, the loss (TL.6) has slope 0 at the balance, or pulls towards 1 to the end."""
+    best_judge, rare_share = load(CHAPTER, "best_judge", "rare_share")
+    pi = 0.7
+    q = torch.tensor(1 - rare_share(pi, weight), dtype=torch.float64, requires_grad=True)
+    judge = [best_judge(true, made).detach() for true, made in ((pi, q), (1 - pi, 1 - q))]
+    pays = -(q * judge[0].log() + (1 - q) * judge[1].log()) + 2 * weight * (pi * (1 - q) + (1 - pi) * q)
+    (slope,) = torch.autograd.grad(pays, q)
+    if q < 1:
+        close(slope, torch.tensor(0.0, dtype=torch.float64))
+    else:
+        assert slope < 0
 
 
 @equation(
@@ -185,15 +205,15 @@ def test_staying(w, v):
     close(names["folded"](mu, tau), (crossing.same_b - b).abs().mean(), atol=1e-2)  # the term that is displayed
 
 
-@equation("TL.10", r"\mathbb E (v - \hat v)^2 = \frac{\sigma^2}{\alpha^2 + \sigma^2}.")
+@equation("TL.10", r"\mathbb E (t - \hat t)^2 = \frac{\sigma^2}{\alpha^2 + \sigma^2}.")
 def test_reading_a_faint_secret():
     """(TL.10): the best straight line through the origin, fitted to drawn pairs, has this error."""
     (reading_error,) = load(CHAPTER, "reading_error")
-    v, n = torch.randn(2, 400_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    t, n = torch.randn(2, 400_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for alpha, sigma in ((2.0, 1.0), (1.0, 3.0)):
-        y = alpha * v + sigma * n
-        read = y * (y * v).mean() / y.square().mean()
-        close(reading_error(alpha, sigma), (v - read).square().mean().item(), atol=5e-3)
+        arrived = alpha * t + sigma * n
+        read = arrived * (arrived * t).mean() / arrived.square().mean()
+        close(reading_error(alpha, sigma), (t - read).square().mean().item(), atol=5e-3)
 
 
 @equation("TL.11", r"I = \tfrac12 \log_2 \Big(1 + \frac{\alpha^2}{\sigma^2}\Big).")
