@@ -115,7 +115,7 @@ def publish(
         checkpoint.write_json(part / "recipe.json", recipe_io.to_dict(recipe))  # with fields that are younger than the run
         shutil.copy(run / "curve.csv", part / "curve.csv")
         Curve(part, int(newest.name))  # drops rows that are younger than the checkpoint
-        card |= _judge(run, part, int(newest.name), device, samples)
+        card |= _judge(run, part, int(newest.name), device, samples, exact=record_only)
         if record_only:
             (part / "ema.safetensors").unlink()
             card["weights"] = checkpoint.NOT_SHIPPED
@@ -127,7 +127,7 @@ def publish(
     return card
 
 
-def _judge(run: Path, part: Path, images_seen: int, device: str, samples: int) -> dict:
+def _judge(run: Path, part: Path, images_seen: int, device: str, samples: int, exact: bool) -> dict:
     """Measure the model in the new folder, draw its pictures if it draws any, and return what the card says of both."""
     family, recipe = families.read(part)
     model = families.load(part, device)
@@ -136,10 +136,10 @@ def _judge(run: Path, part: Path, images_seen: int, device: str, samples: int) -
     if hasattr(family, "heldout_pairs"):
         images, made = family.heldout_pairs(model, 32)
         rows = zip(images.split(16), to_uint8(made).split(16), strict=True)
-        _sheet(part / "reconstructions", torch.cat([each for pair in rows for each in pair]), 16)
+        _sheet(part / "reconstructions", torch.cat([each for pair in rows for each in pair]), 16, exact)
     if not families.draws(family, recipe):
         return {"metrics": measures, **found}
-    _sheet(part / "samples", to_uint8(family.sample(model, 64, 0)), 8)
+    _sheet(part / "samples", to_uint8(family.sample(model, 64, 0)), 8, exact)
     end = run / "replay" / f"{images_seen:012d}.png"
     if not end.exists():  # of a run that was stopped between two pictures
         save_grid(end, to_uint8(family.sample(model, REPLAY_SAMPLES, recipe.seed)), REPLAY_SAMPLES)
@@ -151,12 +151,16 @@ def _judge(run: Path, part: Path, images_seen: int, device: str, samples: int) -
     return {"metrics": report.to_dict(), "replay_images_seen": [int(path.stem) for path in replay], **found}
 
 
-def _sheet(target: Path, images: Tensor, columns: int) -> None:
-    """Write pictures that are only looked at as one small file: larger ones in colour as JPEG, for a palette shows bands."""
-    if images.shape[1] == 3 and images.shape[2] > 32:
+def _sheet(target: Path, images: Tensor, columns: int, exact: bool) -> None:
+    """Write pictures as one small file: those in colour with a palette, or larger ones, where that shows bands, as JPEG.
+
+    Where the weights do not ship, larger pictures stay exact: nobody can draw them again.
+    """
+    colour, large = images.shape[1] == 3, images.shape[2] > 32
+    if colour and large and not exact:
         Image.fromarray(tile(images, columns)).save(target.with_suffix(".jpg"), quality=90, optimize=True)
     else:
-        save_grid(target.with_suffix(".png"), images, columns, colours=COLOURS if images.shape[1] == 3 else None)
+        save_grid(target.with_suffix(".png"), images, columns, colours=COLOURS if colour and not large else None)
 
 
 def _stack(paths: list[Path], target: Path) -> None:

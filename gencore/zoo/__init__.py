@@ -4,7 +4,7 @@ A folder holds ``ema.safetensors`` (eight bits or half precision), ``recipe.json
 ``SHA256SUMS``; if it draws pictures, ``samples.png`` and, but for a first stage, whose prior gives noise,
 ``replay.png``; if it encodes them, ``reconstructions.png``: held-out images in rows, each above what became of them.
 Replays in colour, and sheets of small pictures in colour, may have a palette, and sheets of more than 32 pixels a picture
-are JPEG (``.jpg``), for they are only looked at. Families load their models from such a folder; the zoo only finds and verifies it. Of models that are too large to ship there is the
+are JPEG (``.jpg``) where the model itself can draw them again. Families load their models from such a folder; the zoo only finds and verifies it. Of models that are too large to ship there is the
 record only, without weights; its card says so. The folder ``studies`` holds tables: results of experiments that train too
 many models to ship.
 """

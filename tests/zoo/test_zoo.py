@@ -157,7 +157,7 @@ def test_digits_cover_all_classes():
 def test_a_replay_with_a_palette_has_its_colours():
     """What is drawn at the end is what the model's sheet begins with, but for the colours of the palette."""
     _, pictures = zoo.replay("latent_emoji64")
-    sheet = torch.from_numpy(np.array(Image.open(zoo.folder("latent_emoji64") / "samples.jpg").convert("RGB")))
+    sheet = torch.from_numpy(np.array(Image.open(zoo.folder("latent_emoji64") / "samples.png").convert("RGB")))
     assert Image.open(zoo.folder("latent_emoji64") / "replay.png").mode == "P"
     assert pictures.shape[1:] == (16, 3, 64, 64)
     first = sheet[:64].view(64, 8, 64, 3).permute(1, 3, 0, 2)
