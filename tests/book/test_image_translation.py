@@ -166,6 +166,16 @@ def test_the_toy_is_the_chapters():
     assert (names["M_A"], names["S_A"], names["M_B"], names["S_B"]) == load_world()
 
 
+def as_the_chapter_says(formula, w, v, cycle, identity, atol):
+    """Hold a formula of the chapter for two slopes to gencore's loss on many pictures; return names, pictures and crossing."""
+    names = load(CHAPTER, formula)[0].__globals__
+    names.setdefault("MEAN", math.sqrt(2 / math.pi))
+    a, b, crossing = lines(w, v)
+    found = cycle_loss(a, b, crossing, cycle, identity).total
+    close(names[formula](*torch.tensor([w, v], dtype=torch.float64)), found, atol=atol)
+    return names, a, b, crossing
+
+
 @equation(
     "TL.7",
     r"L_{\text{cycle}} = \mathbb E\, \big| G(F(a)) - a \big| + \mathbb E\, \big| F(G(b)) - b \big|.",
@@ -177,11 +187,7 @@ def test_the_toy_is_the_chapters():
 @pytest.mark.parametrize(("w", "v"), [(1.5, 1 / 1.5), (-1.5, -1 / 1.5), (0.7, -0.4), (1.2, 0.9)])
 def test_coming_back(w, v):
     """(TL.7), (TL.8): gencore's cycle loss on many pictures against the formula, both signs."""
-    names = load(CHAPTER, "comes_back")[0].__globals__
-    names.setdefault("MEAN", math.sqrt(2 / math.pi))
-    a, b, crossing = lines(w, v)
-    found = cycle_loss(a, b, crossing, 1.0, 0.0).total
-    close(names["comes_back"](*torch.tensor([w, v], dtype=torch.float64)), found, atol=1e-2)
+    _, a, b, crossing = as_the_chapter_says("comes_back", w, v, cycle=1.0, identity=0.0, atol=1e-2)
     _, s_a, _, s_b = load_world()
     for back, x, std in ((crossing.back_a, a, s_a), (crossing.back_b, b, s_b)):  # each term by itself
         mean = abs(1 - v * w) * std * math.sqrt(2 / math.pi)
@@ -195,11 +201,7 @@ def test_coming_back(w, v):
 @pytest.mark.parametrize(("w", "v"), [(1.5, 1 / 1.5), (-1.5, -1 / 1.5), (0.7, -0.4)])
 def test_staying(w, v):
     """(TL.9): gencore's identity loss on many pictures against the formula."""
-    names = load(CHAPTER, "stays")[0].__globals__
-    names.setdefault("MEAN", math.sqrt(2 / math.pi))
-    a, b, crossing = lines(w, v)
-    found = cycle_loss(a, b, crossing, 0.0, 1.0).total
-    close(names["stays"](*torch.tensor([w, v], dtype=torch.float64)), found, atol=2e-2)
+    names, _, b, crossing = as_the_chapter_says("stays", w, v, cycle=0.0, identity=1.0, atol=2e-2)
     m_a, _, m_b, s_b = load_world()
     mu, tau = torch.tensor([w * (m_b - m_a), s_b * abs(w - 1)], dtype=torch.float64)
     close(names["folded"](mu, tau), (crossing.same_b - b).abs().mean(), atol=1e-2)  # the term that is displayed
